@@ -8,6 +8,7 @@ from napari_simmat.annotation.prompt_grouping import objects_on
 from napari_simmat.annotation.prompt_state import EditedObject, Outline, Prompts, PromptState
 from napari_simmat.engine.masks import ObjectMask
 from napari_simmat.engine.prompts import Prompt
+from napari_simmat.engine.scribbles import closes
 
 SHAPE = (40, 50)
 
@@ -109,12 +110,49 @@ def test_objects_on_a_scribble_has_points_along_it(label):
     drawn = ring("path", (5.0, 5.0), (5.0, 33.0), (12.0, 33.0), label=label)
     prompts = Prompts(points=((30.0, 40.0),), labels=(1,), outlines=(drawn,))
     [asked] = prompts_on(PromptState(prompts), (), SHAPE)
-    assert asked.labels == (*(label,) * 8, 1)
+    assert asked.labels == (*(label,) * 9, 1)
+    assert asked.scribbles == (*(1,) * 9, 0)
     assert asked.points[0] == (5, 5)
-    assert asked.points[6] == (7, 33), "around the corner"
-    assert asked.points[7] == (12, 33)
-    gaps = np.diff([abs(y - 5) + abs(x - 5) for y, x in asked.points[:8]])
-    assert gaps == pytest.approx([5] * 7), "equal distances"
+    assert asked.points[7] == (7.625, 33), "around the corner"
+    assert asked.points[8] == (12, 33)
+    gaps = np.diff([abs(y - 5) + abs(x - 5) for y, x in asked.points[:9]])
+    assert gaps == pytest.approx([35 / 8] * 8), "equal distances"
+
+
+def test_objects_on_marks_keep_the_order_in_which_they_were_made():
+    lines = [
+        ring("path", (5.0, 5.0), (5.0, 9.0), label=1),
+        ring("path", (20.0, 5.0), (20.0, 9.0), label=0, after=1),
+        ring("path", (30.0, 5.0), (30.0, 9.0), label=0, after=9),  # of clicks that are gone
+    ]
+    prompts = Prompts(points=((10.0, 7.0), (25.0, 7.0)), labels=(1, 0), outlines=tuple(lines))
+    [each] = objects_on(PromptState(prompts), (), SHAPE)
+    rows = [mark.points[0][0] for mark in each.prompt.marks]
+    assert rows == [5, 10, 20, 25, 30]
+    assert [line.after for line in each.source.outlines] == [0, 1, 2]
+
+
+def test_prompts_of_a_plane_keep_the_order_of_their_marks():
+    points = ((0.0, 1.0, 1.0), (1.0, 2.0, 2.0), (0.0, 3.0, 3.0))
+    line = ring("path", (1.0, 5.0, 5.0), (1.0, 5.0, 9.0), after=2)
+    prompts = Prompts(points, (1, 1, 1), outlines=(line,))
+    assert [each.after for each in prompts.on((1,)).outlines] == [1]
+    assert [each.after for each in prompts.on((0,)).outlines] == []
+    assert prompts.on((1,)).points == points[1:2]
+
+
+def test_polygon_of_many_vertices_is_an_outline_drawn_freehand():
+    turn = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+    vertices = [(20 + 10 * np.sin(a), 25 + 12 * np.cos(a)) for a in turn]
+    few = Prompts(outlines=(ring("polygon", *vertices[::4]),))
+    [coarse] = prompts_on(PromptState(few), (), SHAPE)
+    assert coarse.mask is not None
+    drawn = Prompts(points=((20.0, 25.0),), labels=(0,), outlines=(ring("polygon", *vertices),))
+    [asked] = prompts_on(PromptState(drawn), (), SHAPE)
+    assert (asked.box, asked.mask) == (None, None)
+    first, last = asked.marks
+    assert closes(first.points)
+    assert last == (((20, 25),), 0), "a click in it corrects it"
 
 
 def test_objects_on_a_short_scribble_has_few_points():

@@ -113,6 +113,18 @@ def test_session_scribble_and_negative_click_correct_an_object(session):
     assert not both.masks[0][60, 160]
 
 
+def test_session_marks_count_in_the_order_they_were_made_in(session):
+    session.click(52, 60)
+    around = [(40, 20), (40, 100), (20, 100), (20, 20), (39, 20)]
+    cut = session.draw("path", around, positive=False)
+    [each] = cut.objects
+    assert [len(mark.points) > 1 for mark in each.prompt.marks] == [False, True]
+    assert not cut.masks[0][:40].any()
+    session.click(30, 60)
+    after_line = session.prediction()
+    assert after_line.masks[0][30, 60], "the last mark has the last word"
+
+
 def test_session_other_mask_is_committed():
     with Session(SessionImage.of(nucleus_in_cell())) as session:
         first = session.click(100, 90).masks[0]

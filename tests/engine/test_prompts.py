@@ -222,3 +222,12 @@ def test_scribbles_say_which_points_are_one_line():
 def test_scribbles_that_are_no_lines_are_refused(labels, scribbles, message):
     with pytest.raises(ValueError, match=message):
         Prompt(points=[(1, 1), (2, 2), (3, 3)], labels=labels, scribbles=scribbles)
+
+
+def test_marks_are_clicks_and_scribbles_in_their_order():
+    points = [(float(n), 0.0) for n in range(6)]
+    prompt = Prompt(points=points, labels=(1, 0, 0, 1, 1, 1), scribbles=(0, 2, 2, 0, 1, 1))
+    sizes = [(len(mark.points), mark.label) for mark in prompt.marks]
+    assert sizes == [(1, 1), (2, 0), (1, 1), (2, 1)]
+    assert prompt.last_mark.points == ((4, 0), (5, 0))
+    assert [mark.points for mark in Prompt(points=points[:2]).marks] == [((0, 0),), ((1, 0),)]

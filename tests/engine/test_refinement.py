@@ -242,3 +242,66 @@ def test_scribble_corrects_where_the_model_does_not_follow():
     [result] = Refiner().refine(predictor, [scribbled])
     assert result.mask[14, 22:31].all(), "what the line passes belongs to it"
     assert result.mask[half].all()
+
+
+def test_model_sees_few_clicks_of_a_long_scribble_each_time():
+    half = np.zeros((30, 40), bool)
+    half[10:20, 5:20] = True
+    line = [(14.0, 22 + n / 2) for n in range(20)]
+    scribbled = Prompt(box=(10, 5, 20, 35), points=line, labels=[1] * 20, scribbles=[1] * 20)
+    predictor = Scripted(*[half] * 3)
+    Refiner().refine(cast(Predictor, predictor), [scribbled])
+    *_, with_middle = predictor.asked
+    assert len(with_middle.points) == 9, "8 of the line, and the middle of the mask"
+
+
+def loop_of(rows, columns):
+    """A line around the pixels of a rectangle."""
+    (top, bottom), (left, right) = rows, columns
+    return [(top, left), (top, right - 1), (bottom - 1, right - 1), (bottom - 1, left), (top, left)]
+
+
+@pytest.mark.parametrize(
+    ("label", "rows", "columns", "expected"),
+    [
+        (1, (10, 20), (18, 35), np.s_[10:20, 5:35]),
+        (0, (8, 22), (15, 25), np.s_[10:20, 5:15]),
+    ],
+    ids=["adds", "takes away"],
+)
+def test_line_that_closes_corrects_by_what_it_encloses(label, rows, columns, expected):
+    half = np.zeros((30, 40), bool)
+    half[10:20, 5:20] = True
+    right = np.zeros_like(half)
+    right[expected] = True
+    line = loop_of(rows, columns)
+    drawn = Prompt(box=(10, 5, 20, 35), points=line, labels=[label] * 5, scribbles=[1] * 5)
+    predictor = Scripted(half, half)  # of the box, of box and mask
+    [result] = Refiner().refine(cast(Predictor, predictor), [drawn])
+    assert np.array_equal(result.mask, right)
+
+
+def test_line_around_the_object_outlines_it_whatever_was_there():
+    wide, all_of_it = np.zeros((60, 60), bool), np.ones((60, 60), bool)
+    wide[2:58, 2:58] = True
+    line = loop_of((20, 41), (20, 41))
+    after_a_box = Prompt(box=(0, 0, 60, 60), points=line, scribbles=[1] * 5)
+    predictor = Scripted(wide, wide, all_of_it)
+    [result] = Refiner().refine(cast(Predictor, predictor), [after_a_box])
+    alone = Scripted(all_of_it)
+    [first] = Refiner().refine(cast(Predictor, alone), [Prompt(points=line, scribbles=[1] * 5)])
+    assert np.array_equal(result.mask, first.mask)
+    assert result.mask[20:41, 20:41].all()
+    assert not result.mask[:18].any(), "1.65 pixels beyond the line the model is not asked"
+    assert result.mask[19, 20:41].all(), "but within them"
+
+
+def test_click_after_an_outline_corrects_it():
+    drawn = np.zeros((30, 40), bool)
+    drawn[5:26, 5:26] = True
+    line = loop_of((5, 26), (5, 26))
+    prompt = Prompt(points=(*line, (24, 24)), labels=(1,) * 5 + (0,), scribbles=(1,) * 5 + (0,))
+    predictor = Scripted(drawn, drawn, drawn)
+    [result] = Refiner().refine(cast(Predictor, predictor), [prompt])
+    assert not result.mask[24, 24]
+    assert result.mask[6:20, 6:20].all(), "far from the click all is as it was"

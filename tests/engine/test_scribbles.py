@@ -1,9 +1,20 @@
-"""A line drawn over a mask: what changes and what stays, on bars that can be counted."""
+"""A line drawn over or around: what changes and what stays, on bars that can be counted."""
 
 import numpy as np
 import pytest
 
-from napari_simmat.engine.scribbles import correct_by_scribble, pixels_along, points_along
+from napari_simmat.engine.outlines import shape_mask
+from napari_simmat.engine.prompts import Prompt
+from napari_simmat.engine.scribbles import (
+    as_model_sees,
+    closes,
+    correct_by_scribble,
+    drawn_outline,
+    outlines_anew,
+    pixels_along,
+    points_along,
+    settle_rim,
+)
 
 SHAPE = (60, 100)
 BAR = np.zeros(SHAPE, bool)
@@ -16,6 +27,20 @@ def without(rows: slice, columns: slice) -> np.ndarray:
     return mask
 
 
+RECTANGLE = ((5.0, 5.0), (5.0, 45.0), (25.0, 45.0), (25.0, 5.0), (6.0, 5.0))
+"""A line around rows 5 to 25, columns 5 to 45, that stops a pixel short."""
+
+
+def circle(radius, share=1.0, flat=1.0):
+    """Points around (30, 50); of a share of the turn, flattened."""
+    turn = np.linspace(0, 2 * np.pi * share, 40)
+    return np.stack([30 + flat * radius * np.sin(turn), 50 + radius * np.cos(turn)], 1)
+
+
+def as_scribble(line, label=1, **named):
+    return Prompt(points=line, labels=[label] * len(line), scribbles=[1] * len(line), **named)
+
+
 def share_of_wrong(found: np.ndarray, mask: np.ndarray) -> float:
     return float(np.count_nonzero(found ^ BAR) / np.count_nonzero(mask ^ BAR))
 
@@ -25,7 +50,8 @@ def test_points_along_are_few_and_equally_far_apart():
     points = points_along(corner)
     assert points.tolist()[0] == [0, 0]
     assert points.tolist()[-1] == [35, 35]
-    assert len(points) == 8
+    assert len(points) == 18, "70 pixels, 4 apart or a little more"
+    assert len(points_along(10 * corner)) == 64
     assert len(points_along(corner[:1])) == 1
 
 
@@ -88,3 +114,93 @@ def test_line_along_the_whole_middle_does_not_erase_the_object():
 
 def test_line_on_the_right_side_changes_nothing():
     assert np.array_equal(correct_by_scribble(BAR, [BAR], [(30, 20), (30, 80)], 1), BAR)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (circle(20), True),
+        (circle(20, share=0.95), True),
+        (circle(20, share=0.8), False),
+        (circle(20, flat=0.1), True),
+        (circle(20, flat=0.01), False),
+        ([(0, 0), (0, 30), (0.5, 0)], False),
+        ([(5, 5)], False),
+    ],
+    ids=["circle", "nearly", "a gap", "long and thin", "there and back", "three points", "click"],
+)
+def test_line_closes_where_it_encloses_something(line, expected):
+    assert closes(line) is expected
+
+
+def test_model_sees_few_clicks_of_an_open_line():
+    line = [(float(n), 3.0) for n in range(40)]
+    seen = as_model_sees(as_scribble(line, box=(0, 0, 50, 20)), SHAPE)
+    assert len(seen.points) == 8
+    assert (seen.points[0], seen.points[-1]) == (line[0], line[-1])
+    assert seen.labels == (1,) * 8
+    assert seen.box == (0, 0, 50, 20)
+    short = as_scribble(line[:5])
+    assert as_model_sees(short, SHAPE).points == short.points
+
+
+def test_model_sees_no_click_of_a_line_that_closes():
+    beside = as_model_sees(as_scribble(RECTANGLE, label=0, box=(0, 0, 50, 60)), SHAPE)
+    assert (beside.points, beside.box, beside.mask) == ((), (0, 0, 50, 60), None)
+    alone = as_model_sees(as_scribble(RECTANGLE), SHAPE)
+    assert (alone.points, alone.box) == ((), (5, 5, 26, 46))
+    assert alone.mask is not None
+    assert alone.mask.sum() == 21 * 41
+    absent = as_scribble(RECTANGLE, label=0)
+    assert as_model_sees(absent, SHAPE).points == absent.points, "or nothing would be left"
+
+
+def test_drawn_outline_is_the_line_with_which_a_prompt_begins():
+    drawn = drawn_outline(as_scribble(RECTANGLE), SHAPE)
+    assert np.array_equal(drawn, shape_mask("polygon", RECTANGLE, SHAPE))
+    for other in (
+        Prompt(box=(0, 0, 9, 9)),
+        Prompt(mask=BAR),
+        Prompt(box=(10, 10, 20, 20), mask=BAR),  # an ellipse, or a box and a mask of a file
+        as_scribble(RECTANGLE, box=(0, 0, 9, 9)),
+        Prompt(points=((1, 1), *RECTANGLE), scribbles=(0, *[1] * 5)),
+    ):
+        assert drawn_outline(other, SHAPE) is None
+
+
+def test_model_settles_the_rim_of_an_outline_alone():
+    predicted = np.zeros(SHAPE, bool)
+    predicted[24:60, :] = True  # four rows less above, all rows below
+    found = settle_rim(BAR, predicted)
+    assert not found[:18].any()
+    assert not found[43:].any(), "15 % of a half width of 10 and a half are a pixel and a half"
+    assert found[22:38, 12:88].all(), "the model takes no more than the rim"
+    assert found[40, 12:88].all(), "but the rim it does"
+    assert not found[20, 10:90].any()
+    assert settle_rim(np.ones(SHAPE, bool), predicted)[30:].all()
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "named", "expected"),
+    [
+        (slice(15, 45), slice(5, 95), {}, True),  # around all of it
+        (slice(22, 38), slice(20, 50), {}, True),  # within it
+        (slice(30, 55), slice(10, 40), {}, False),  # across the lower edge
+        (slice(15, 45), slice(5, 95), {"label": 0}, False),
+        (slice(30, 55), slice(10, 40), {"box": (31, 8, 55, 41)}, True),  # 24 x 30 of 25 x 33
+        (slice(30, 55), slice(10, 40), {"box": (20, 10, 55, 60)}, False),  # 25 x 30 of 35 x 50
+        (slice(30, 55), slice(10, 40), {"clicks": [(50.0, 30.0)]}, True),
+        (slice(30, 55), slice(10, 40), {"clicks": [(50.0, 30.0), (25.0, 30.0)]}, False),
+    ],
+)
+def test_line_may_outline_the_object_anew(rows, columns, named, expected):
+    enclosed = np.zeros(SHAPE, bool)
+    enclosed[rows, columns] = True
+    clicks, label = named.pop("clicks", []), named.pop("label", 1)
+    prompt = Prompt(
+        points=[*clicks, *RECTANGLE],
+        labels=[1] * len(clicks) + [label] * 5,
+        scribbles=[0] * len(clicks) + [1] * 5,
+        **named,
+    )
+    assert outlines_anew(BAR, enclosed, prompt) is expected

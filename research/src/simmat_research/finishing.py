@@ -4,9 +4,10 @@ The user clicks into the deepest pixel of the largest wrong part (`evaluation.gr
 most `MAX_CLICKS` times an object, and an object is done at an IoU of `DONE`. An action is a click,
 a box, a stroke on the ground, a press of a button, or the deletion of a wrong object. A way of
 finishing proposes objects first, after some preparation, or none; the user deletes those that are
-wrong and makes the objects that are missing. With a pen the user corrects by scribbles along the
-middle of what is wrong (`strokes`) instead of clicks; each is an action. A proposal that is a draft
-gives way to an object that the user makes in its place, without being deleted.
+wrong and makes the objects that are missing. With a pen the user corrects by lines instead of
+clicks (`strokes`): along the middle of what is wrong, or around it, or around the whole object
+where that is shorter; each is an action, and the length of the lines is counted. A proposal that is
+a draft gives way to an object that the user makes in its place, without being deleted.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from napari_simmat.datasets.labeled_image import LabeledImage
 from napari_simmat.engine.automatic_generator import segment_everything
@@ -30,6 +32,7 @@ from napari_simmat.engine.pixel_forest import segment_by_forest
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.refinement import Refiner
+from napari_simmat.engine.scribbles import points_along
 from napari_simmat.engine.settings import LOOKS_THRESHOLDS, AutomaticSettings
 from napari_simmat.evaluation.ground_truth import GroundTruthObject
 from napari_simmat.evaluation.label_scores import DONE, NEARLY
@@ -38,7 +41,15 @@ from napari_simmat.models.spec import Model
 from napari_simmat.progress import finish
 from napari_simmat.training.adapting import FewShotConfig
 from napari_simmat.training.few_shot import learn_objects
-from simmat_research.strokes import scribble_over
+from simmat_research.strokes import (
+    Line,
+    largest_part,
+    length_of,
+    line_around,
+    outline_length,
+    outline_of,
+    scribble_over,
+)
 
 MAX_CLICKS = 10
 """Clicks and boxes after which the user gives an object up."""
@@ -81,8 +92,8 @@ class Offer:
         Whether the objects that are missing are made by boxes instead of clicks.
     kind
         What was learned of the objects, for the next image.
-    scribbles
-        Whether boxes are corrected by scribbles instead of clicks.
+    correct
+        By what boxes are corrected.
     """
 
     labels: Labels
@@ -94,7 +105,7 @@ class Offer:
     drafts: bool = False
     boxes: bool = False
     kind: ObjectKind | None = None
-    scribbles: bool = False
+    correct: Literal["clicks", "scribbles", "pen"] = "clicks"
 
 
 class Finished(NamedTuple):
@@ -120,6 +131,8 @@ class Finished(NamedTuple):
         Whether what was learned was used.
     waited, seconds
         Seconds that the user waited before going over the image; processor seconds in all.
+    drawn
+        Length of all lines, in lengths of the outlines of all objects: 1 as if all were drawn.
     """
 
     objects: int
@@ -133,6 +146,7 @@ class Finished(NamedTuple):
     offered: bool
     waited: float
     seconds: float
+    drawn: float = 0.0
 
 
 @dataclass
@@ -150,6 +164,8 @@ class SimulatedUser:
     labels: Labels
     seed: int = 0
     objects: dict[int, GroundTruthObject] = field(init=False)
+    drawn: float = field(default=0.0, init=False)
+    """Length of all lines so far, in pixels."""
 
     def __post_init__(self) -> None:
         self.objects = {
@@ -182,16 +198,57 @@ class SimulatedUser:
 
     def box_and_scribbles(self, predictor: Predictor, label: int) -> tuple[int, Mask]:
         """The same, but what is wrong is scribbled over instead of clicked."""
-        truth = self.objects[label]
+
+        def scribble(mask: Mask, truth: Mask, actions: int) -> tuple[Line, int]:
+            return scribble_over(mask ^ truth, truth, actions)
+
+        return self._draw(predictor, label, scribble)
+
+    def box_and_pen(self, predictor: Predictor, label: int) -> tuple[int, Mask]:
+        """The same, but lines are drawn around what is wrong, or once around the object.
+
+        The user outlines the object where that is shorter than lines around all that is wrong, and
+        scribbles over a part that surrounds what is right.
+        """
+        outlined = False
+
+        def correct(mask: Mask, truth: Mask, actions: int) -> tuple[Line, int]:
+            nonlocal outlined
+            if not outlined and self._length_to_encircle(label, mask) > outline_length(truth):
+                outlined = True
+                return outline_of(truth, actions), 1
+            wrong = mask ^ truth
+            return line_around(wrong, truth, actions) or scribble_over(wrong, truth, actions)
+
+        return self._draw(predictor, label, correct)
+
+    def _draw(
+        self,
+        predictor: Predictor,
+        label: int,
+        correct: Callable[[Mask, Mask, int], tuple[Line, int]],
+    ) -> tuple[int, Mask]:
+        """A box, then lines; `correct` takes mask, truth and the number of the action."""
         true_mask, refiner = self.labels == label, Refiner()
-        prompt, actions = Prompt(box=truth.box, object=label), 1
+        prompt, actions = Prompt(box=self.objects[label].box, object=label), 1
         while True:
             [result] = refiner.refine(predictor, [prompt])
             if self.is_done(label, result.mask) or actions == MAX_CLICKS:
                 return actions, result.mask
-            line, kind = scribble_over(result.mask ^ true_mask, true_mask, actions)
-            prompt = _with_scribble(prompt, line, kind)
+            line, kind = correct(result.mask, true_mask, actions)
+            self.drawn += length_of(line)
+            prompt = _with_scribble(prompt, points_along(line), kind)
             actions += 1
+
+    def _length_to_encircle(self, label: int, mask: Mask) -> float:
+        """Length of lines around the wrong parts, the largest first, until the object is done."""
+        truth, length = self.labels == label, 0.0
+        corrected = mask.copy()
+        while not self.is_done(label, corrected):
+            part = largest_part(truth & ~corrected, corrected & ~truth)
+            corrected ^= part
+            length += outline_length(ndimage.binary_fill_holes(part))
+        return length
 
     def is_done(self, label: int, mask: Mask) -> bool:
         """Whether a mask (Y, X) need not be corrected."""
@@ -385,8 +442,13 @@ def by_second_look(setting: Setting) -> Offer:
 
 
 def by_scribbles(setting: Setting) -> Offer:
-    """`by_second_look`, with a pen."""
-    return replace(by_second_look(setting), scribbles=True)
+    """`by_second_look`, with scribbles."""
+    return replace(by_second_look(setting), correct="scribbles")
+
+
+def by_pen(setting: Setting) -> Offer:
+    """`by_second_look`, with lines around what is wrong."""
+    return replace(by_second_look(setting), correct="pen")
 
 
 def by_kind(setting: Setting) -> Offer:
@@ -450,6 +512,7 @@ WAYS: dict[str, Callable[[Setting], Offer]] = {
     "everything, boxes": by_everything_and_boxes,
     "second look": by_second_look,
     "second look, scribbles": by_scribbles,
+    "second look, pen": by_pen,
     "learning, everything": by_learning,
     "forest": by_forest,
     "kind": by_kind,
@@ -495,9 +558,8 @@ def _finished(proposals: Offer, user: SimulatedUser, began: float) -> Finished:
     ]
     actions, replaced = proposals.actions, set[int]()
     left = 0 if made is None else sum(not user.is_done(n, made == n) for n in taught)
-    make = user.box if proposals.boxes else user.click
-    if proposals.scribbles:
-        make = user.box_and_scribbles
+    boxes = {"clicks": user.box, "scribbles": user.box_and_scribbles, "pen": user.box_and_pen}
+    make = boxes[proposals.correct] if proposals.boxes else user.click
     for label in remaining:
         if label in met:
             continue
@@ -519,6 +581,7 @@ def _finished(proposals: Offer, user: SimulatedUser, began: float) -> Finished:
         offered=proposals.offered,
         waited=proposals.waited,
         seconds=time.process_time() - began,
+        drawn=user.drawn / sum(outline_length(user.labels == n) for n in user.objects),
     )
 
 

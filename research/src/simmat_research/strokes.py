@@ -1,4 +1,4 @@
-"""Scribbles as a hand draws them over what is wrong of a mask."""
+"""Lines as a hand draws them over what is wrong of a mask, around it, or around an object."""
 
 from __future__ import annotations
 
@@ -6,34 +6,104 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.graph import MCP_Geometric
+from skimage.measure import find_contours
 from skimage.morphology import skeletonize
 
 from napari_simmat.engine.masks import Mask
-from napari_simmat.engine.scribbles import points_along
 
 UNSTEADINESS = 0.2
 """How far a line lies beside the middle, root mean square, in half widths of what is wrong."""
+OUTLINE_UNSTEADINESS = 0.1
+"""How far an outline lies beside the true one, root mean square, in half widths of the object: the
+object and what is outlined have then an IoU of 0.85 in the mean."""
+LEAST_OFF = 0.7
+"""Least distance by which a hand is off, root mean square, in pixels."""
 WAVE = 5.0
 """Pixels along the line over which it wavers."""
+BESIDE = 2.0, 0.5
+"""How far the line around a part passes where it does not matter: at least so many pixels, and so
+many half widths of the part."""
+HARM = 0.25
+"""A part is not encircled where the line would enclose what is right as well, from this share."""
+Line = NDArray[np.float64]
+"""Points (N, 2) as y, x."""
 
 
-def scribble_over(wrong: Mask, truth: Mask, seed: int) -> tuple[NDArray[np.float64], int]:
+def scribble_over(wrong: Mask, truth: Mask, seed: int) -> tuple[Line, int]:
     """Points (N, 2) along the middle of the largest wrong part of a mask (Y, X), and their label.
 
     The line is the longest path through the part's skeleton, drawn by an unsteady hand. The label
     is 1 where the truth (Y, X) is missing.
     """
-    parts, _ = ndimage.label(wrong)
-    largest = int(np.bincount(parts.ravel())[1:].argmax()) + 1
-    [rows, columns] = ndimage.find_objects(parts)[largest - 1]
-    part = np.pad(parts[rows, columns] == largest, 1)
+    whole = largest_part(wrong)
+    [(rows, columns)] = ndimage.find_objects(whole.astype(np.uint8))
+    part = np.pad(whole[rows, columns], 1)
     corner = np.array([rows.start - 1, columns.start - 1])
     middle = _longest_path(skeletonize(part))
     widths = np.maximum(ndimage.distance_transform_edt(part)[tuple(middle.T)], 1.0)
     line = middle + _waver(len(middle), seed) * (UNSTEADINESS * widths)[:, np.newaxis] + corner
     y, x = middle[len(middle) // 2] + corner
     inside = np.clip(line, 0, np.array(wrong.shape) - 1.0)
-    return points_along(inside), int(truth[y, x])
+    return inside, int(truth[y, x])
+
+
+def line_around(wrong: Mask, truth: Mask, seed: int) -> tuple[Line, int] | None:
+    """Points (N, 2) around the largest wrong part of a mask (Y, X), and their label.
+
+    The line follows the true outline (of the truth (Y, X)), passes beside the part elsewhere, and
+    is drawn by an unsteady hand. None where the part surrounds what is right.
+    """
+    part = largest_part(wrong & truth, wrong & ~truth)
+    label = int(truth[part].any())
+    mask = wrong ^ truth
+    is_indifferent = mask if label else ~mask
+    half = _half_width(part)
+    near = ndimage.distance_transform_edt(~part) <= max(BESIDE[0], BESIDE[1] * half)
+    enclosed = ndimage.binary_fill_holes(part | (near & is_indifferent))
+    harm = enclosed & ~part & ~is_indifferent
+    if np.count_nonzero(harm) > HARM * np.count_nonzero(part):
+        return None
+    return _around(enclosed, UNSTEADINESS * half, seed), label
+
+
+def outline_of(truth: Mask, seed: int, unsteadiness: float = OUTLINE_UNSTEADINESS) -> Line:
+    """Points (N, 2) around the largest piece of an object (Y, X), as a hand outlines it."""
+    piece = ndimage.binary_fill_holes(largest_part(truth))
+    return _around(piece, unsteadiness * _half_width(piece), seed)
+
+
+def length_of(line: Line) -> float:
+    """Length of a line (N, 2)."""
+    return float(np.linalg.norm(np.diff(line, axis=0), axis=1).sum())
+
+
+def outline_length(mask: Mask) -> float:
+    """Length of the outlines of a mask (Y, X), in pixels."""
+    return sum(length_of(line) for line in find_contours(np.pad(mask, 1).astype(float), 0.5))
+
+
+def largest_part(*masks: Mask) -> Mask:
+    """The largest connected part (Y, X) of masks, one of which holds something."""
+    best, size = masks[0], 0
+    for mask in masks:
+        parts, _ = ndimage.label(mask)
+        counts = np.bincount(parts.ravel())
+        counts[0] = 0
+        if counts.max() > size:
+            best, size = parts == int(counts.argmax()), int(counts.max())
+    return best
+
+
+def _around(region: Mask, off: float, seed: int) -> Line:
+    """The outline of a region (Y, X) without holes, by a hand that is off by so many pixels."""
+    lines = find_contours(np.pad(region, 1).astype(float), 0.5)
+    line = max(lines, key=len) - 1
+    line = line + _waver(len(line), seed) * max(off, LEAST_OFF)
+    return np.asarray(np.clip(line, 0, np.array(region.shape) - 1.0), np.float64)
+
+
+def _half_width(region: Mask) -> float:
+    return float(ndimage.distance_transform_edt(np.pad(region, 1)).max())
 
 
 def _longest_path(skeleton: Mask) -> NDArray[np.intp]:
@@ -50,7 +120,7 @@ def _longest_path(skeleton: Mask) -> NDArray[np.intp]:
     return np.array(ways.traceback(tuple(other_end)))
 
 
-def _waver(count: int, seed: int) -> NDArray[np.float64]:
+def _waver(count: int, seed: int) -> Line:
     """How far a hand is off (N, 2), with a root mean square of 1."""
     raw = np.random.default_rng(seed).normal(size=(count, 2))
     smooth = ndimage.gaussian_filter1d(raw, WAVE, axis=0) if count > 1 else raw

@@ -21,6 +21,8 @@ from napari_simmat.engine.automatic_postprocessing import MIN_EXAMPLES
 from napari_simmat.engine.coordinates import AxisOrder, transposed_view
 from napari_simmat.engine.masks import ObjectMask, bounding_box, compact_labels
 from napari_simmat.engine.object_kind import MIN_GROUND
+from napari_simmat.engine.outlines import shape_mask
+from napari_simmat.engine.scribbles import closes
 
 GROUND_RADIUS = 6.0
 """Pixels around a mark that are ground, at most; of small objects a quarter of their side."""
@@ -124,9 +126,12 @@ def ground_marked(
     if not given or not is_mark or any(prompts.labels) or prompts.masks:
         return None
     at = [point[-2:] for point in prompts.points]
-    for each in prompts.outlines:
-        at += _line([vertex[-2:] for vertex in each.vertices])
+    lines = [[vertex[-2:] for vertex in each.vertices] for each in prompts.outlines]
+    for line in lines:
+        at += _line(line)
     marked = _discs(np.array(at, float), shape_yx, min(GROUND_RADIUS, max(side / 4, 1.0)))
+    for line in filter(closes, lines):
+        marked |= shape_mask("polygon", line, shape_yx)
     region = bounding_box(marked)
     if region is None:
         return None

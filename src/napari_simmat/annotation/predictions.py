@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_simmat._text import is_or_are, pluralize
 from napari_simmat.annotation.image_value import ImageValue
 from napari_simmat.annotation.prompt_grouping import ObjectPrompt
 from napari_simmat.annotation.prompt_state import Plane, Position, Prompts, PromptState
+from napari_simmat.engine.outlines import shape_mask
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.refinement import ALL_PIECES
+from napari_simmat.engine.scribbles import closes
 from napari_simmat.engine.settings import Compute, PropagationSettings
 
 if TYPE_CHECKING:
@@ -170,16 +173,23 @@ def _counted(count: int, what: str) -> str:
 def contradicted(prediction: Prediction) -> tuple[int, int]:
     """How many positive marks lie outside the mask of their object, and how many negative inside.
 
-    A scribble is one mark, and lies where most of it does.
+    A scribble is one mark, and lies where most of it does, or most of what it encloses.
     """
     outside = inside = 0
     for each, mask in zip(prediction.objects, prediction.masks, strict=True):
         for vertices, label in _marks(each.source):
-            at = np.floor(np.array(vertices)[:, -2:] + 0.5).astype(int)
-            held = mask[tuple(np.clip(at, 0, np.array(mask.shape) - 1).T)].mean() >= 0.5
+            held = mask[_pixels([vertex[-2:] for vertex in vertices], mask.shape)].mean() >= 0.5
             outside += bool(label) and not held
             inside += held and not label
     return outside, inside
+
+
+def _pixels(line: Sequence[Position], shape: tuple[int, ...]) -> tuple[NDArray[np.intp], ...]:
+    """The pixels of a plane of a shape (Y, X) on which a mark lies."""
+    if closes(line):
+        return np.nonzero(shape_mask("polygon", line, (shape[0], shape[1])))
+    at = np.floor(np.array(line) + 0.5).astype(np.intp)
+    return tuple(np.clip(at, 0, np.array(shape) - 1).T)
 
 
 def _marks(prompts: Prompts) -> list[tuple[tuple[Position, ...], int]]:

@@ -25,12 +25,15 @@ from napari_simmat.engine.masks import ObjectMask, interior_point
 from napari_simmat.engine.outlines import box_and_mask
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.refinement import MIN_CLICK_CENTRALITY
-from napari_simmat.engine.scribbles import points_along
+from napari_simmat.engine.scribbles import closes, points_along
 
 ONLY_NEGATIVE = (
     "There are only negative marks: click on the object first (T flips), or press Segment "
     "everything to take them for ground."
 )
+FREEHAND = 12
+"""A polygon of so many vertices is drawn freehand: its outline counts, as of a line that closes.
+With fewer the model does better (docs/reports/finishing.md)."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,9 @@ class _Object:
         self.labels += [mark.label] * len(mark.dots)
         number = max(self.scribbles, default=0) + 1 if len(mark.dots) > 1 else 0
         self.scribbles += [number] * len(mark.dots)
-        self.source += mark.source
+        here = len(self.source.points)
+        outlines = tuple(replace(each, after=here) for each in mark.source.outlines)
+        self.source += replace(mark.source, outlines=outlines)
 
 
 def _grouped(state: PromptState, plane: Plane, shape_yx: tuple[int, int]) -> list[_Object]:
@@ -136,7 +141,7 @@ def _grouped(state: PromptState, plane: Plane, shape_yx: tuple[int, int]) -> lis
         elif edited is not None:
             owner = edited
         else:
-            owner = _owner(mark.dots[len(mark.dots) // 2], claimants)
+            owner = _owner(_place(mark), claimants)
         owner.add(mark)
     return claimants + [groups[group] for group in sorted(groups)]
 
@@ -224,11 +229,9 @@ def _value_at(values: np.ndarray, point: tuple[float, float]) -> float:
 def _group_prompts(prompts: Prompts, group: int) -> Prompts:
     """The points and scribbles of one group, renumbered as group 0."""
     kept = [number for number, other in enumerate(prompts.groups) if other == group]
-    return Prompts(
-        points=tuple(prompts.points[number] for number in kept),
-        labels=tuple(prompts.labels[number] for number in kept),
-        outlines=tuple(replace(each, group=0) for each in prompts.outlines if each.group == group),
-    )
+    alone = prompts.with_points(kept, (each for each in prompts.outlines if each.group == group))
+    outlines = tuple(replace(each, group=0) for each in alone.outlines)
+    return replace(alone, groups=(0,) * len(kept), outlines=outlines)
 
 
 def _drawn(prompts: Prompts, plane: Plane, shape_yx: tuple[int, int]) -> list[_Object]:
@@ -246,8 +249,7 @@ def _edited(
         return None
     refined = _Object(mask=edited.kept.on_plane(edited.plane, shape_yx))
     for drawn in around:
-        refined.box = drawn.box
-        refined.source = drawn.source
+        refined = replace(drawn, extent=refined.extent, mask=refined.mask)
     return refined
 
 
@@ -259,6 +261,12 @@ def _propagated(found: PropagatedMask, shape_yx: tuple[int, int]) -> _Object:
 def _enclosed(outline: Outline, shape_yx: tuple[int, int]) -> _Object:
     vertices = [vertex[-2:] for vertex in outline.vertices]
     box, mask = box_and_mask(outline.kind, vertices, shape_yx)
+    if outline.kind == "polygon" and len(vertices) >= FREEHAND:
+        around = _Object(box)
+        line = points_along(np.array([*vertices, vertices[0]], dtype=float))
+        dots = [(float(y), float(x)) for y, x in line]
+        around.add(_Mark(dots, 1, 0, Prompts(outlines=(outline,))))
+        return around
     return _Object(box, box, mask, source=Prompts(outlines=(outline,)))
 
 
@@ -281,18 +289,28 @@ def _extent(mask: ObjectMask) -> BoxCorners:
 
 
 def _marks(prompts: Prompts) -> list[_Mark]:
-    """The scribbles, then the points."""
-    marks = []
+    """The points and scribbles in the order in which they were made."""
+    made: list[tuple[float, _Mark]] = []
     for outline in prompts.outlines:
         if outline.kind == "path":
             line = np.array([vertex[-2:] for vertex in outline.vertices], dtype=float)
             dots = [(float(y), float(x)) for y, x in points_along(line)]
             source = Prompts(outlines=(replace(outline, group=0),))
-            marks.append(_Mark(dots, outline.label, outline.group, source))
-    for point, label, group in zip(prompts.points, prompts.labels, prompts.groups, strict=True):
+            mark = _Mark(dots, outline.label, outline.group, source)
+            made.append((min(outline.after, len(prompts.points)) - 0.5, mark))
+    points = zip(prompts.points, prompts.labels, prompts.groups, strict=True)
+    for number, (point, label, group) in enumerate(points):
         source = Prompts(points=(point,), labels=(label,))
-        marks.append(_Mark([(point[-2], point[-1])], label, group, source))
-    return marks
+        made.append((number, _Mark([(point[-2], point[-1])], label, group, source)))
+    return [mark for _, mark in sorted(made, key=lambda each: each[0])]
+
+
+def _place(mark: _Mark) -> tuple[float, float]:
+    """Where a mark lies: the middle of a line, or of what it encloses."""
+    if closes(mark.dots):
+        y, x = np.mean(mark.dots, axis=0)
+        return float(y), float(x)
+    return mark.dots[len(mark.dots) // 2]
 
 
 def _owner(point: tuple[float, float], objects: list[_Object]) -> _Object:

@@ -6,7 +6,8 @@ the view; a prompt carries its plane in its leading coordinates.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
@@ -36,6 +37,8 @@ class Outline:
     label: int = 1
     group: int = 0
     """Of a path, as for a point in `Prompts`."""
+    after: int = 0
+    """How many points were there before it was drawn."""
 
 
 @dataclass(frozen=True)
@@ -93,19 +96,21 @@ class Prompts:
         return self._select(plane, here=False)
 
     def _select(self, plane: Plane, *, here: bool) -> Prompts:
-        kept = [
-            (point, label, group)
-            for point, label, group in zip(self.points, self.labels, self.groups, strict=True)
-            if (plane_of(point) == plane) is here
-        ]
+        def is_kept(position: Position) -> bool:
+            return (plane_of(position) == plane) is here
+
+        kept = [number for number, point in enumerate(self.points) if is_kept(point)]
+        outlines = [each for each in self.outlines if is_kept(each.vertices[0])]
+        masks = tuple(mask for mask in self.masks if (mask.corner[:-2] == plane) is here)
+        return replace(self.with_points(kept, outlines), masks=masks)
+
+    def with_points(self, kept: Sequence[int], outlines: Iterable[Outline]) -> Prompts:
+        """The points of these numbers and some of the outlines, drawn after as many of them."""
         return Prompts(
-            points=tuple(point for point, _, _ in kept),
-            labels=tuple(label for _, label, _ in kept),
-            groups=tuple(group for _, _, group in kept),
-            outlines=tuple(
-                each for each in self.outlines if (plane_of(each.vertices[0]) == plane) is here
-            ),
-            masks=tuple(mask for mask in self.masks if (mask.corner[:-2] == plane) is here),
+            points=tuple(self.points[number] for number in kept),
+            labels=tuple(self.labels[number] for number in kept),
+            groups=tuple(self.groups[number] for number in kept),
+            outlines=tuple(replace(each, after=bisect_left(kept, each.after)) for each in outlines),
         )
 
 

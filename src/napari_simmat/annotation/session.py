@@ -226,8 +226,9 @@ class Session:
         Parameters
         ----------
         kind
-            ``"path"`` is a scribble, which mends a mask that is there; ``"rectangle"``,
-            ``"ellipse"`` and ``"polygon"`` enclose.
+            ``"path"`` is a scribble: it mends a mask that is there along its line, or, if it
+            closes, by what it encloses; without a mask one that closes outlines the object.
+            ``"rectangle"``, ``"ellipse"`` and ``"polygon"`` enclose.
         vertices
             (N, 2); the corners of a rectangle, or of the box around an ellipse. Pixel k reaches
             from k - 0.5 to k + 0.5.
@@ -242,7 +243,8 @@ class Session:
         before = self._state.prompts
         at = tuple((*map(float, plane), float(y), float(x)) for y, x in vertices)
         group = max(before.on(plane).groups, default=0)
-        outline = Outline(kind, at, ON_OBJECT if positive else ON_GROUND, group)
+        label, after = ON_OBJECT if positive else ON_GROUND, len(before.points)
+        outline = Outline(kind, at, label, group, after)
         return self._prompt(replace(before, outlines=(*before.outlines, outline)), plane)
 
     def other_mask(self, *, plane: Plane = ()) -> Prediction:

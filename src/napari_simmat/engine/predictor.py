@@ -25,6 +25,7 @@ from napari_simmat.engine.normalization import Statistics
 from napari_simmat.engine.prompts import GivenNumbers, GivenPoints, Prompt
 from napari_simmat.engine.remote import EncoderKind, RemoteEncoder, is_address, local_device
 from napari_simmat.engine.result import Result, input_mask, shrink
+from napari_simmat.engine.scribbles import as_model_sees
 from napari_simmat.engine.settings import Compute, Precision, Quality
 from napari_simmat.models.expected_size import ExpectedSize
 from napari_simmat.models.network import ClickEstimates, Concept, DecodedMasks, PromptTensors
@@ -767,6 +768,7 @@ class PromptDecoder:
 
 def prompt_tensors(prompt: Prompt, transform: InputTransform, stride: float) -> PromptTensors:
     """A prompt in the network's coordinates; `stride` is that of its mask grid."""
+    prompt = as_model_sees(prompt, transform.image)
     tensors: dict[str, Tensor] = {}
     if prompt.points:
         tensors["points"] = torch.tensor(transform.to_input(prompt.points))

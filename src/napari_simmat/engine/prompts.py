@@ -28,6 +28,15 @@ GivenNumbers: TypeAlias = Sequence[SupportsFloat] | NDArray[Any]
 _IMAGE = "the image of {} x {} pixels (y x)"
 
 
+class Mark(NamedTuple):
+    """A click, or a scribble of several points."""
+
+    points: tuple[tuple[float, float], ...]
+    """y, x of each."""
+    label: int
+    """1 (positive) or 0 (negative)."""
+
+
 @dataclass(frozen=True, eq=False)
 class Prompt:
     """Points, a box and a mask that together indicate one object on one image plane.
@@ -130,11 +139,18 @@ class Prompt:
         )
 
     @property
-    def last_mark(self) -> tuple[tuple[tuple[float, float], ...], int]:
-        """The points of the last scribble, or the last click alone, and their label."""
-        number = self.scribbles[-1] if self.scribbles else 0
-        count = self.scribbles.count(number) if number else 1
-        return self.points[-count:], self.labels[-1]
+    def marks(self) -> list[Mark]:
+        """The clicks and scribbles in their order."""
+        numbers = self.scribbles or (0,) * len(self.points)
+        keys = [(number, 0 if number else place) for place, number in enumerate(numbers)]
+        labeled = zip(keys, self.points, self.labels, strict=True)
+        groups = (list(group) for _, group in groupby(labeled, lambda each: each[0]))
+        return [Mark(tuple(point for _, point, _ in of), of[0][2]) for of in groups]
+
+    @property
+    def last_mark(self) -> Mark:
+        """The last scribble, or the last click alone."""
+        return self.marks[-1]
 
     @property
     def kinds(self) -> frozenset[str]:

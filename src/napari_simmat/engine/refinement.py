@@ -11,7 +11,8 @@ in the middle of what is wrong. `correct_mask` therefore takes from the model's 
 that has the click in its middle (the idea of FocalClick's progressive merge, Chen et al. 2022). If
 there is none, it moves the outline beyond the click. It is used for clicks on a mask prompt, and
 for a third or later correction where the model would switch to another object. A scribble always
-corrects the mask along its line (`engine.scribbles`).
+corrects the mask along its line (`engine.scribbles`), and an outline drawn by hand is the object,
+but for its rim.
 
 A loose box also holds crumbs of what is beside the object: of the mask of a box only the main
 pieces are kept, and those that were clicked.
@@ -30,8 +31,16 @@ from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
 from napari_simmat.engine.masks import Mask, ObjectMask, interior_point, iou, main_pieces
+from napari_simmat.engine.outlines import shape_mask
 from napari_simmat.engine.prompts import Prompt
-from napari_simmat.engine.scribbles import correct_by_scribble
+from napari_simmat.engine.scribbles import (
+    as_model_sees,
+    closes,
+    correct_by_scribble,
+    drawn_outline,
+    outlines_anew,
+    settle_rim,
+)
 from napari_simmat.progress import Job, finish
 
 if TYPE_CHECKING:
@@ -152,12 +161,17 @@ class Refiner:
                 result = result.alternative(choice % result.count)
             given: NDArray[Any] = result.logits
             score = result.score
+            outline = None if choice else _outline_to_settle(step, before, result)
+            if outline is not None:
+                result = result.with_mask(settle_rim(outline, result.mask))
+                given = result.mask if result.mask.any() else given
+                corrects = True
             is_drawn = corrects or _ends_with_scribble(step)
             refines = is_drawn or (number >= FIRST_REFINING_CORRECTION and not choice)
             if refines and before.object_mask is not None:
                 old = before.object_mask.on_plane((), result.mask.shape)
                 leaves = is_drawn or iou(result.mask, old, empty=0.0) < SAME_OBJECT_IOU
-                if leaves and contradicts(old, *step.last_mark):
+                if leaves and _asks_for_change(old, step):
                     mask = yield from _corrected_job(predictor, asked, old, result.mask)
                     result = result.with_mask(mask)
                     given = mask if mask.any() else given  # an empty mask cannot be refined
@@ -197,20 +211,36 @@ def _corrected_job(
     predictor: Predictor | PartPredictor, asked: Prompt, old: Mask, predicted: Mask
 ) -> Job[Mask]:
     """The `old` mask after the last click of what was asked, which contradicts it."""
-    # A further click on the old mask keeps the model from leaving the object.
-    points = (interior_point(old), *asked.points)
-    inner = replace(asked, points=points, labels=(1, *asked.labels), mask=old, scribbles=())
-    [other] = yield from predictor.predict_many_job([inner])
     line, label = asked.last_mark
+    if closes(line):
+        return (yield from _looped_job(predictor, asked, old))
+    # A further click on the old mask keeps the model from leaving the object.
+    seen = as_model_sees(asked, (old.shape[0], old.shape[1]))
+    points = (interior_point(old), *seen.points)
+    inner = replace(seen, points=points, labels=(1, *seen.labels), mask=old)
+    [other] = yield from predictor.predict_many_job([inner])
     if _ends_with_scribble(asked):
         return correct_by_scribble(old, [predicted, other.mask], line, label)
     return correct_mask(old, [predicted, other.mask], line[-1], label)
 
 
+def _looped_job(predictor: Predictor | PartPredictor, asked: Prompt, old: Mask) -> Job[Mask]:
+    """The `old` mask after a line that closes, the last of what was asked."""
+    line, label = asked.last_mark
+    enclosed = shape_mask("polygon", line, (old.shape[0], old.shape[1]))
+    if not outlines_anew(old, enclosed, asked):
+        return old | enclosed if label else old & ~enclosed
+    ones = (1,) * len(line)
+    alone = replace(asked, points=line, labels=ones, scribbles=ones, box=None, mask=None)
+    [result] = yield from predictor.predict_many_job([alone])
+    return settle_rim(enclosed, result.mask)
+
+
 def candidate_masks(prompt: Prompt, result: Result) -> dict[int, Mask]:
     """The model's masks (Y, X) that look different, by their numbers in `CandidateChoices`."""
     own = result.original(0).mask
-    masks = {0: own}
+    outline = drawn_outline(prompt, own.shape)
+    masks = {0: own if outline is None else settle_rim(outline, own)}
     if prompt.box is not None:
         main, left_out = main_pieces(own, _clicked_pixels(prompt, own))
         if left_out:
@@ -242,7 +272,17 @@ def _is_confirmed(step: Prompt, before: _PreviousMask, result: Result) -> bool:
     if not is_clicked_box or not step.labels[-1] or before.object_mask is None:
         return False
     old = before.object_mask.on_plane((), result.mask.shape)
-    return not contradicts(old, *step.last_mark) and result.score < before.score + MIN_SURER
+    return not _asks_for_change(old, step) and result.score < before.score + MIN_SURER
+
+
+def _outline_to_settle(step: Prompt, before: _PreviousMask, result: Result) -> Mask | None:
+    """What was outlined by hand in the first step (Y, X)."""
+    return None if before.object_mask is not None else drawn_outline(step, result.mask.shape)
+
+
+def _asks_for_change(old: Mask, step: Prompt) -> bool:
+    """Whether the last mark disagrees with a mask (Y, X); a line that closes is one of change."""
+    return closes(step.last_mark.points) or contradicts(old, *step.last_mark)
 
 
 def _ends_with_scribble(step: Prompt) -> bool:

@@ -1,30 +1,48 @@
-"""A line drawn over an object: points for the model, and what it changes of a mask.
+"""Lines drawn by hand: what they show the model, and what they change of a mask.
 
 A person who mends a mask draws along the middle of what is missing, or of what is too much. The
 disk around each point of such a line that reaches to the mask's outline also reaches to where the
 outline should be: the disks together are the wrong part, of which the line is the medial axis
-(Blum 1967). Hands are not that exact, so the model decides on the rim.
+(Blum 1967). A line that closes encloses what is missing or too much, or the object as a whole.
+Hands are not that exact, so the model decides on the rim.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
-from napari_simmat.engine.masks import Mask
+from napari_simmat.engine.masks import Mask, bounding_box
+from napari_simmat.engine.outlines import box_and_mask, shape_mask
+from napari_simmat.engine.prompts import Prompt
 
-MOST_POINTS = 8
-"""Largest number of points that a scribble is converted to."""
+MOST_POINTS = 64
+"""Largest number of points that a line is kept as."""
+MOST_SHOWN = 8
+"""Largest number of them that a model sees, as clicks."""
 SPACING = 4.0
-"""Pixels between two points of a short scribble."""
+"""Pixels between two points of a short line."""
 SURE, POSSIBLE = 0.7, 1.3
 """Radii, in distances to the outline, within which a line changes the mask, and may change it."""
+RIM = 0.15
+"""How far from an outline drawn by hand the model decides, in half widths of what it encloses."""
+GAP = 0.1
+"""Largest gap of a line that closes, as a share of its length."""
+ROUNDNESS = 0.1
+"""Least area that a line encloses, as a share of a circle's of the same length; a stroke there and
+back encloses less."""
 
-Line = Sequence[tuple[float, float]]
+WITHIN = 0.75
+"""Share of what a positive line encloses from which on it is no addition to a mask."""
+SAME_BOX = 0.6
+"""IoU of two boxes from which on they mean the same."""
+
+Line = Sequence[Sequence[float]]
 """Points y, x along a scribble."""
 
 
@@ -35,6 +53,113 @@ def points_along(vertices: NDArray[np.float64]) -> NDArray[np.float64]:
     if count == 1:
         return vertices[:1]
     return _at(vertices, lengths, np.linspace(0, lengths[-1], count))
+
+
+def closes(line: Line) -> bool:
+    """Whether a line encloses something, rather than leads somewhere."""
+    vertices = np.asarray(line, np.float64)
+    length = float(np.linalg.norm(np.diff(vertices, axis=0), axis=1).sum())
+    gap = float(np.linalg.norm(vertices[-1] - vertices[0]))
+    if len(vertices) < 4 or gap > GAP * length:
+        return False
+    y, x = vertices.T
+    area = abs(float(y @ np.roll(x, 1) - x @ np.roll(y, 1))) / 2
+    return 4 * math.pi * area >= ROUNDNESS * (length + gap) ** 2
+
+
+def as_model_sees(prompt: Prompt, shape: tuple[int, int]) -> Prompt:
+    """A prompt on a plane (Y, X) with few clicks for each line, and none for one that closes.
+
+    If nothing else shows the object, the first line that closes is its outline: a box and a mask.
+    """
+    if not prompt.scribbles:
+        return prompt
+    line = _first_outline(prompt)
+    box, mask = (prompt.box, prompt.mask) if line is None else box_and_mask("polygon", line, shape)
+    is_shown = box is not None or mask is not None
+    marks = [mark for mark in prompt.marks if not (is_shown and closes(mark.points))]
+    few = [(point, mark.label) for mark in marks for point in _few(mark.points)]
+    return replace(
+        prompt,
+        points=tuple((y, x) for (y, x), _ in few),
+        labels=tuple(label for _, label in few),
+        scribbles=(),
+        box=box,
+        mask=mask,
+    )
+
+
+def drawn_outline(prompt: Prompt, shape: tuple[int, int]) -> Mask | None:
+    """What a line that closes encloses (Y, X), if a prompt begins with one."""
+    line = _first_outline(prompt)
+    return None if line is None else shape_mask("polygon", line, shape)
+
+
+def settle_rim(drawn: Mask, predicted: Mask) -> Mask:
+    """An outline drawn by hand (Y, X), but by the model near the line.
+
+    The model mistakes what it has never seen, and a hand is off by some pixels: each alone is right
+    less often than the two (docs/reports/finishing.md).
+    """
+    inner = ndi.distance_transform_edt(drawn)
+    reach = max(RIM * float(inner.max()), 1.0)
+    outer = ndi.distance_transform_edt(~drawn) if not drawn.all() else np.zeros(drawn.shape)
+    return np.asarray((inner > reach) | (predicted & (outer <= reach)), bool)
+
+
+def outlines_anew(mask: Mask, enclosed: Mask, prompt: Prompt) -> bool:
+    """Whether a line that closes outlines the object of a mask anew, rather than a part of it.
+
+    A positive one does that encloses most of the mask or little else, fills the box, or encloses
+    all positive clicks.
+
+    Parameters
+    ----------
+    mask, enclosed
+        (Y, X), before, and what the line encloses.
+    prompt
+        Ends with the line.
+    """
+    if not prompt.last_mark.label or not enclosed.any():
+        return False
+    both = np.count_nonzero(mask & enclosed)
+    is_around = bool(2 * both > np.count_nonzero(mask))
+    is_within = bool(both > WITHIN * np.count_nonzero(enclosed))
+    return is_around or is_within or _fills_box(enclosed, prompt) or _holds_clicks(enclosed, prompt)
+
+
+def _fills_box(enclosed: Mask, prompt: Prompt) -> bool:
+    """Whether the bounds of what is enclosed (Y, X) are about a prompt's box."""
+    bounds = bounding_box(enclosed)
+    if prompt.box is None or bounds is None:
+        return False
+    rows, columns = bounds
+    y0, x0, y1, x1 = prompt.box
+    height = min(rows.stop, y1) - max(rows.start, y0)
+    width = min(columns.stop, x1) - max(columns.start, x0)
+    both = max(height, 0.0) * max(width, 0.0)
+    own = (rows.stop - rows.start) * (columns.stop - columns.start)
+    return bool(both > SAME_BOX * (own + (y1 - y0) * (x1 - x0) - both))
+
+
+def _holds_clicks(enclosed: Mask, prompt: Prompt) -> bool:
+    """Whether all positive clicks of a prompt, if there are any, lie in what is enclosed (Y, X)."""
+    clicks = [mark.points for mark in prompt.marks if mark.label and len(mark.points) == 1]
+    return bool(clicks) and all(
+        enclosed[pixels_along(click, enclosed.shape)].all() for click in clicks
+    )
+
+
+def _first_outline(prompt: Prompt) -> Line | None:
+    """The positive line that closes with which a prompt begins, if it is none of another kind."""
+    positive = [mark for mark in prompt.marks if mark.label] if prompt.kinds == {"points"} else []
+    return positive[0].points if positive and closes(positive[0].points) else None
+
+
+def _few(line: Line) -> Line:
+    """At most `MOST_SHOWN` of the points of a line, its ends among them."""
+    chosen = np.linspace(0, len(line) - 1, min(len(line), MOST_SHOWN)).round().astype(int)
+    return [line[number] for number in chosen]
 
 
 def pixels_along(line: Line, shape: Sequence[int]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

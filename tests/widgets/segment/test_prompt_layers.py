@@ -106,7 +106,7 @@ def test_scribble_gives_signed_points_along_it(ready):
     assert set(prompt.labels) == {0}
     boxes, zoom = ready.viewer.layers["SimMAT boxes"], ready.viewer.scene.camera.zoom
     assert np.multiply(boxes.edge_width, zoom) == pytest.approx([OUTLINE_WIDTH] * 2)
-    assert 2 <= len(prompt.points) <= 8
+    assert len(prompt.points) == 9, "32 pixels long, 4 apart"
     assert not ready.preview[CENTERS[1]]
     assert (ready.preview > 0).sum() < both.sum()
     assert ready.tab.buttons.shapes.isChecked()
@@ -296,3 +296,41 @@ def test_layer_with_words_as_labels_is_refused(ready, kind):
     assert getattr(ready.workspace.prompt_layers, kind) is before
     assert choice.value() is before
     assert list(layer.features["label"]) == ["cell"]
+
+
+def line_around(number, radius):
+    """A line around the middle of a disc that nearly closes."""
+    (y, x), turn = CENTERS[number], np.linspace(0, 1.95 * np.pi, 24)
+    return [(y + radius * np.sin(angle), x + radius * np.cos(angle)) for angle in turn]
+
+
+def test_line_around_an_object_outlines_it(ready):
+    ready.pick(ready.tab.buttons.shapes.entries["scribble"])
+    ready.stroke(line_around(0, RADII[0] + 1))
+    truth = discs()[1] == 1
+    assert iou(ready.preview > 0, truth) > 0.9
+    part = ready.preview > 0
+    ready.key(Qt.Key.Key_T)
+    (y, x), radius = CENTERS[0], RADII[0]
+    top = [(y - 2, x - radius - 9), (y - 2, x + radius + 9), (y - radius - 9, x + radius + 9)]
+    ready.stroke([*top, (y - radius - 9, x - radius - 9), (y - 4, x - radius - 9)])
+    taken = ready.preview > 0
+    assert not taken[: y - 2].any(), "what a negative line encloses is taken away"
+    assert np.array_equal(taken[y:], part[y:]), "the other half stays"
+    ready.undo()
+    assert np.array_equal(ready.preview > 0, part)
+    ready.redo()
+    assert np.array_equal(ready.preview > 0, taken)
+
+
+def test_click_then_a_line_are_replayed_in_their_order(ready):
+    ready.click(*CENTERS[0])
+    before = ready.preview > 0
+    ready.key(Qt.Key.Key_T)
+    (y, x), radius = CENTERS[0], RADII[0]
+    ready.pick(ready.tab.buttons.shapes.entries["scribble"])
+    ready.stroke([(y, x + radius + 5), (y + radius + 5, x), (y, x), (y + 2, x + radius + 5)])
+    [prompt] = ready.controller.inference.request.prompts
+    assert prompt.marks[0].points == (CENTERS[0],), "the click was first"
+    assert len(prompt.marks) == 2
+    assert (ready.preview > 0).sum() < before.sum()

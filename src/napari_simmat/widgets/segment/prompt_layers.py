@@ -38,6 +38,7 @@ OUTLINE = "#ffdc00"
 GROUP_COLORS = ("white", "#00e5ff", "#ff7ad9", "#8cff66", "#b79cff", "#ff9d5c")
 """Border of the points of the first uncommitted object, of the second, ..."""
 _DEFAULTS = {"label": 1, "object": 0}
+_SHAPE_DEFAULTS = {**_DEFAULTS, "after": 0}
 Tool = Literal["point", "box", "ellipse", "polygon", "scribble", ""]
 
 
@@ -61,7 +62,10 @@ TOOLS: dict[Tool, PromptTool] = {
         ("add_polygon", "add_polygon_lasso"), "polygon", "⬠ Polygon", "Click around the object"
     ),
     "scribble": PromptTool(
-        ("add_path", "add_polyline", "add_line"), "path", "∿ Scribble", "Scribble over the object"
+        ("add_path", "add_polyline", "add_line"),
+        "path",
+        "∿ Scribble",
+        "Scribble over the object, or around it",
     ),
 }
 _TOOL_OF_MODE = {mode: name for name, tool in TOOLS.items() for mode in tool.modes}
@@ -131,7 +135,7 @@ class PointsAdapter(LayerAdapter):
             size=max(1.0, max(geometry.usual.shape[-2:]) / 50),
             border_color="white",
             border_width=0.15,
-            **_features(),
+            **_features(_DEFAULTS),
             **geometry.layer_options(),
         )
         layer.canvas_size_limits = (9, 16)
@@ -256,7 +260,7 @@ class ShapesAdapter(LayerAdapter):
             name=BOXES,
             edge_color=OUTLINE,
             face_color="transparent",
-            **_features(),
+            **_features(_SHAPE_DEFAULTS),
             **geometry.layer_options(),
         )
         layer.current_edge_color = OUTLINE
@@ -278,7 +282,7 @@ class ShapesAdapter(LayerAdapter):
             return Prompts()
         whole = len(layer.data) if self._before_drawing is None else self._before_drawing
         # napari leaves a row of features behind where a line was too short to be one.
-        labels, groups = (_column(layer, name)[:whole] for name in ("label", "object"))
+        labels, groups, after = (_column(layer, name)[:whole] for name in _SHAPE_DEFAULTS)
         kinds = [kind if kind in _SHAPES else "path" for kind in layer.shape_type[:whole]]
         outlines = tuple(
             Outline(
@@ -286,9 +290,10 @@ class ShapesAdapter(LayerAdapter):
                 _positions(geometry.from_layer(layer, vertices, point)),
                 int(label != 0) if kind == "path" else 1,
                 max(0, int(group)) if kind == "path" else 0,
+                max(0, int(count)) if kind == "path" else 0,
             )
-            for vertices, kind, label, group in zip(
-                layer.data[:whole], kinds, labels, groups, strict=True
+            for vertices, kind, label, group, count in zip(
+                layer.data[:whole], kinds, labels, groups, after, strict=True
             )
         )
         return Prompts(outlines=outlines)
@@ -315,7 +320,9 @@ class ShapesAdapter(LayerAdapter):
                 face_color="transparent",
                 edge_width=self._edge_width(each.kind, each.label),
             )
-        _set_columns(layer, label=[e.label for e in outlines], object=[e.group for e in outlines])
+        columns = {"label": "label", "object": "group", "after": "after"}
+        found = {name: [getattr(e, field) for e in outlines] for name, field in columns.items()}
+        _set_columns(layer, **found)
         self._drawn = False
         return self.read(geometry, point)
 
@@ -323,12 +330,12 @@ class ShapesAdapter(LayerAdapter):
         """The prompts that this layer holds, and all others."""
         return Prompts(outlines=prompts.outlines), replace(prompts, outlines=())
 
-    def set_defaults(self, positive: bool, group: int) -> None:
-        """Set the label and the group of new scribbles."""
+    def set_defaults(self, positive: bool, group: int, after: int) -> None:
+        """Set the label and the group of new scribbles, and how many points are there."""
         layer = self.layer
         if layer is None:
             return
-        _set_defaults(layer, {"label": int(positive), "object": group})
+        _set_defaults(layer, {"label": int(positive), "object": group, "after": after})
         tool = _TOOL_OF_MODE.get(str(layer.mode))
         if tool is None:
             return  # the selected shapes would get the color
@@ -388,7 +395,7 @@ def is_drawing(layer: Any) -> bool:
 
 def unreadable(layer: Any) -> str | None:
     """Why the features of a points or shapes layer cannot be read as prompts, or None."""
-    for name in _DEFAULTS:
+    for name in _SHAPE_DEFAULTS:
         try:
             _column(layer, name)
         except (ValueError, TypeError):
@@ -408,16 +415,17 @@ def _set_columns(layer: Any, **columns: Any) -> None:
 def _set_defaults(layer: Any, values: dict[str, int]) -> None:
     """Set the features of what is added next; missing columns are added."""
     if absent := [name for name in values if name not in layer.features]:
-        _set_columns(layer, **{name: [_DEFAULTS[name]] * len(layer.data) for name in absent})
+        none = {name: [_SHAPE_DEFAULTS[name]] * len(layer.data) for name in absent}
+        _set_columns(layer, **none)
     layer.feature_defaults = layer.feature_defaults.assign(**values)
 
 
 def _column(layer: Any, name: str) -> np.ndarray:
     """A feature as whole numbers; its default where a foreign layer has none."""
     if name not in layer.features:
-        return np.full(len(layer.data), _DEFAULTS[name])
+        return np.full(len(layer.data), _SHAPE_DEFAULTS[name])
     values = np.asarray(layer.features[name], dtype=float)
-    return np.where(np.isnan(values), _DEFAULTS[name], values).astype(int)
+    return np.where(np.isnan(values), _SHAPE_DEFAULTS[name], values).astype(int)
 
 
 def _labels(layer: Points) -> tuple[int, ...]:
@@ -701,9 +709,10 @@ class PromptLayers(QObject):
             self._set_shape_defaults()
 
     def _set_shape_defaults(self, *_: object) -> None:
-        self._shapes.set_defaults(self._points.positive, self._points.group)
+        clicks = 0 if self.points is None else len(self.points.data)
+        self._shapes.set_defaults(self._points.positive, self._points.group, clicks)
 
 
-def _features() -> dict[str, Any]:
-    none = np.zeros(0, dtype=int)
-    return {"features": {"label": none, "object": none.copy()}, "feature_defaults": _DEFAULTS}
+def _features(defaults: dict[str, int]) -> dict[str, Any]:
+    none = {name: np.zeros(0, dtype=int) for name in defaults}
+    return {"features": none, "feature_defaults": defaults}
