@@ -172,7 +172,7 @@ def show(path: Path) -> None:
 
     Images that are not finished in all ways yet are left out.
     """
-    known = rows_of(path)
+    known = [{**row, "drawn": row.get("drawn", 0.0)} for row in rows_of(path)]
     ways_of = Counter((row["source"], row["image"]) for row in known)
     rows = [row for row in known if ways_of[row["source"], row["image"]] == len(WAYS)]
     with path.with_suffix(".csv").open("w", newline="") as file:

@@ -1,9 +1,9 @@
-"""What mends a mask in fewer actions: clicks, or scribbles along what is wrong.
+"""What mends a mask in fewer actions: clicks, scribbles along what is wrong, or lines around it.
 
 ``python research/scripts/mending.py --output mending.csv`` takes objects whose box does not give a
 right mask (at most `OBJECTS` of the first images of each of `SOURCES`, where such objects are
-common; none of these images is finished in the report) and lets a simulated user mend them, once by
-clicks and once by scribbles. It writes a row for each object and prints a Markdown table.
+common; none of these images is finished in the report) and lets a simulated user mend them by each
+of the three. It writes a row for each object and prints a Markdown table.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ import argparse
 import csv
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from learn import DATA, read
 
 from napari_simmat import load_model
 from simmat_research.finishing import Setting, SimulatedUser
+from simmat_research.strokes import outline_length
 
 SOURCES = (
     "leaf_microct", "bookshelves", "concrete_damage", "granular_ore", "gravel_sand_grains",
@@ -33,7 +34,10 @@ MIN_AREA = 60
 
 
 class Mended(NamedTuple):
-    """An object that a box alone does not give, and the actions that mend it, with the box."""
+    """An object that a box alone does not give, and the actions that mend it, with the box.
+
+    What is drawn is the length of all lines, in lengths of the object's outline.
+    """
 
     source: str
     image: str
@@ -42,6 +46,10 @@ class Mended(NamedTuple):
     done_by_clicks: bool
     scribbles: int
     done_by_scribbles: bool
+    drawn_by_scribbles: float
+    pen: int
+    done_by_pen: bool
+    drawn_by_pen: float
 
 
 def main() -> None:
@@ -76,34 +84,32 @@ def mend(base: str) -> Iterator[Mended]:
             missed = (n for n in tried if not user.is_done(n, user.boxed(predictor, n)))
             for label, _ in zip(missed, range(OBJECTS), strict=False):
                 clicks, clicked = user.box(predictor, label)
-                scribbles, scribbled = user.box_and_scribbles(predictor, label)
-                yield Mended(
-                    source,
-                    name,
-                    label,
-                    clicks,
-                    user.is_done(label, clicked),
-                    scribbles,
-                    user.is_done(label, scribbled),
-                )
+                outline = outline_length(user.labels == label)
+                row: list[Any] = [source, name, label, clicks, user.is_done(label, clicked)]
+                for mend_by in (user.box_and_scribbles, user.box_and_pen):
+                    before = user.drawn
+                    actions, mask = mend_by(predictor, label)
+                    drawn = (user.drawn - before) / outline
+                    row += [actions, user.is_done(label, mask), round(drawn, 2)]
+                yield Mended(*row)
 
 
 def table(rows: list[Mended]) -> str:
     """Means by source and over all objects; one that is given up costs `finishing.MAX_CLICKS`."""
-    lines = [
-        "| source | objects | box and clicks | given up | box and scribbles | given up |",
-        "| --- |" + " ---: |" * 5,
-    ]
+    head = "| source | objects | box and clicks | given up "
+    for way in ("scribbles", "pen"):
+        head += f"| box and {way} | given up | drawn "
+    lines = [head + "|", "| --- |" + " ---: |" * 9]
     groups = {source: [row for row in rows if row.source == source] for source in SOURCES}
     for source, group in ({each: of for each, of in groups.items() if of} | {"all": rows}).items():
-        clicks = np.mean([row.clicks for row in group])
-        scribbles = np.mean([row.scribbles for row in group])
-        left = sum(not row.done_by_clicks for row in group)
-        left_by_scribbles = sum(not row.done_by_scribbles for row in group)
-        lines.append(
-            f"| {source.replace('_', ' ')} | {len(group)} | {clicks:.2f} | {left} "
-            f"| {scribbles:.2f} | {left_by_scribbles} |"
-        )
+        cells = [source.replace("_", " "), str(len(group))]
+        cells += [f"{np.mean([row.clicks for row in group]):.2f}"]
+        cells += [str(sum(not row.done_by_clicks for row in group))]
+        for way in ("scribbles", "pen"):
+            cells += [f"{np.mean([getattr(row, way) for row in group]):.2f}"]
+            cells += [str(sum(not getattr(row, f"done_by_{way}") for row in group))]
+            cells += [f"{np.mean([getattr(row, f'drawn_by_{way}') for row in group]):.2f}"]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

@@ -108,7 +108,9 @@ def test_table_shows_means_over_images():
     other = Finished(5, 5, 0, 5, 5, 5, 0, 1, False, 4.0, 8.0)
     lines = table([("forest", one), ("forest", other), ("clicks", other)]).splitlines()
     assert lines[0] == HEAD
-    assert lines[2] == "| forest | 1.50 | 1.70 | 0.75 | 0.88 | 0.05 | 0.10 | 1 of 2 | 3 | 6 |"
+    assert (
+        lines[2] == "| forest | 1.50 | 1.70 | 0.75 | 0.88 | 0.05 | 0.10 | 0.00 | 1 of 2 | 3 | 6 |"
+    )
     assert lines[3].startswith("| clicks | 1.00 | 1.00 |")
     assert {line.count("|") for line in lines} == {HEAD.count("|")}
 

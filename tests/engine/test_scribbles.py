@@ -189,6 +189,7 @@ def test_model_settles_the_rim_of_an_outline_alone():
         (slice(15, 45), slice(5, 95), {"label": 0}, False),
         (slice(30, 55), slice(10, 40), {"box": (31, 8, 55, 41)}, True),  # 24 x 30 of 25 x 33
         (slice(30, 55), slice(10, 40), {"box": (20, 10, 55, 60)}, False),  # 25 x 30 of 35 x 50
+        (slice(38, 55), slice(10, 90), {"box": (10, 10, 55, 90)}, False),  # 17 of 45 rows
         (slice(30, 55), slice(10, 40), {"clicks": [(50.0, 30.0)]}, True),
         (slice(30, 55), slice(10, 40), {"clicks": [(50.0, 30.0), (25.0, 30.0)]}, False),
     ],

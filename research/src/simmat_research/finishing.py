@@ -62,6 +62,8 @@ MISSED = 0.2
 """Share of the objects that *Everything* may miss without being taught, or `TAUGHT` of them."""
 MANY_WRONG = 6
 """Drafts on nothing from which strokes on the ground pay."""
+UNLIKE = 0.1
+"""An object of which so much lies in other pieces or in holes is not outlined."""
 COVERED = 0.5
 """Share of a draft, or of an object made in its place, by which it gives way."""
 RGB = 3
@@ -205,16 +207,18 @@ class SimulatedUser:
         return self._draw(predictor, label, scribble)
 
     def box_and_pen(self, predictor: Predictor, label: int) -> tuple[int, Mask]:
-        """The same, but lines are drawn around what is wrong, or once around the object.
+        """The same, but a line is drawn around what is wrong, or once around the object.
 
-        The user outlines the object where that is shorter than lines around all that is wrong, and
-        scribbles over a part that surrounds what is right.
+        The user outlines an object in one piece and without holes where one line around the largest
+        wrong part would not do, and scribbles over a part that surrounds what is right.
         """
-        outlined = False
+        truth = self.labels == label
+        whole = ndimage.binary_fill_holes(largest_part(truth))
+        outlined = bool(np.count_nonzero(whole ^ truth) > UNLIKE * np.count_nonzero(truth))
 
         def correct(mask: Mask, truth: Mask, actions: int) -> tuple[Line, int]:
             nonlocal outlined
-            if not outlined and self._length_to_encircle(label, mask) > outline_length(truth):
+            if not outlined and not self._is_done_by_one(label, mask):
                 outlined = True
                 return outline_of(truth, actions), 1
             wrong = mask ^ truth
@@ -240,15 +244,10 @@ class SimulatedUser:
             prompt = _with_scribble(prompt, points_along(line), kind)
             actions += 1
 
-    def _length_to_encircle(self, label: int, mask: Mask) -> float:
-        """Length of lines around the wrong parts, the largest first, until the object is done."""
-        truth, length = self.labels == label, 0.0
-        corrected = mask.copy()
-        while not self.is_done(label, corrected):
-            part = largest_part(truth & ~corrected, corrected & ~truth)
-            corrected ^= part
-            length += outline_length(ndimage.binary_fill_holes(part))
-        return length
+    def _is_done_by_one(self, label: int, mask: Mask) -> bool:
+        """Whether a mask (Y, X) without its largest wrong part need not be corrected any more."""
+        truth = self.labels == label
+        return self.is_done(label, mask ^ largest_part(truth & ~mask, mask & ~truth))
 
     def is_done(self, label: int, mask: Mask) -> bool:
         """Whether a mask (Y, X) need not be corrected."""
@@ -520,9 +519,9 @@ WAYS: dict[str, Callable[[Setting], Offer]] = {
 """Ways to finish an image. A new way is a new row."""
 HEAD = (
     "| way | actions per object | if confirmed | found at .75 | found at .5 | wrong | given up "
-    "| offered | waited, s | CPU, s |"
+    "| drawn | offered | waited, s | CPU, s |"
 )
-"""Of the table; wrong and given up are per object."""
+"""Of the table; wrong and given up are per object, drawn is in lengths of all outlines."""
 
 
 def finish_image(way: str, setting: Setting) -> Finished:
@@ -605,6 +604,7 @@ def table(rows: Sequence[tuple[str, Finished]]) -> str:
             [one.found_50 / one.remaining for one in results],
             [one.wrong / one.objects for one in results],
             [one.left / one.objects for one in results],
+            [one.drawn for one in results],
         )
         cells = [f"{np.mean(values):.2f}" for values in shares]
         cells.append(f"{sum(one.offered for one in results)} of {len(results)}")

@@ -10,14 +10,13 @@ from skimage.measure import find_contours
 from skimage.morphology import skeletonize
 
 from napari_simmat.engine.masks import Mask
+from napari_simmat.engine.scribbles import closes, points_along
 
 UNSTEADINESS = 0.2
 """How far a line lies beside the middle, root mean square, in half widths of what is wrong."""
 OUTLINE_UNSTEADINESS = 0.1
 """How far an outline lies beside the true one, root mean square, in half widths of the object: the
 object and what is outlined have then an IoU of 0.85 in the mean."""
-LEAST_OFF = 0.7
-"""Least distance by which a hand is off, root mean square, in pixels."""
 WAVE = 5.0
 """Pixels along the line over which it wavers."""
 BESIDE = 2.0, 0.5
@@ -51,7 +50,8 @@ def line_around(wrong: Mask, truth: Mask, seed: int) -> tuple[Line, int] | None:
     """Points (N, 2) around the largest wrong part of a mask (Y, X), and their label.
 
     The line follows the true outline (of the truth (Y, X)), passes beside the part elsewhere, and
-    is drawn by an unsteady hand. None where the part surrounds what is right.
+    is drawn by an unsteady hand. None where the part surrounds what is right, or is so thin that
+    the line would pass for one there and back.
     """
     part = largest_part(wrong & truth, wrong & ~truth)
     label = int(truth[part].any())
@@ -63,7 +63,8 @@ def line_around(wrong: Mask, truth: Mask, seed: int) -> tuple[Line, int] | None:
     harm = enclosed & ~part & ~is_indifferent
     if np.count_nonzero(harm) > HARM * np.count_nonzero(part):
         return None
-    return _around(enclosed, UNSTEADINESS * half, seed), label
+    line = _around(enclosed, UNSTEADINESS * half, seed)
+    return (line, label) if closes(points_along(line)) else None
 
 
 def outline_of(truth: Mask, seed: int, unsteadiness: float = OUTLINE_UNSTEADINESS) -> Line:
@@ -98,12 +99,12 @@ def _around(region: Mask, off: float, seed: int) -> Line:
     """The outline of a region (Y, X) without holes, by a hand that is off by so many pixels."""
     lines = find_contours(np.pad(region, 1).astype(float), 0.5)
     line = max(lines, key=len) - 1
-    line = line + _waver(len(line), seed) * max(off, LEAST_OFF)
+    line = line + _waver(len(line), seed) * off
     return np.asarray(np.clip(line, 0, np.array(region.shape) - 1.0), np.float64)
 
 
 def _half_width(region: Mask) -> float:
-    return float(ndimage.distance_transform_edt(np.pad(region, 1)).max())
+    return max(float(ndimage.distance_transform_edt(np.pad(region, 1)).max()), 1.0)
 
 
 def _longest_path(skeleton: Mask) -> NDArray[np.intp]:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
-from napari_simmat.engine.masks import Mask, bounding_box
+from napari_simmat.engine.masks import Mask, iou
 from napari_simmat.engine.outlines import box_and_mask, shape_mask
 from napari_simmat.engine.prompts import Prompt
 
@@ -37,10 +37,11 @@ ROUNDNESS = 0.1
 """Least area that a line encloses, as a share of a circle's of the same length; a stroke there and
 back encloses less."""
 
-WITHIN = 0.75
-"""Share of what a positive line encloses from which on it is no addition to a mask."""
-SAME_BOX = 0.6
-"""IoU of two boxes from which on they mean the same."""
+WITHIN = 0.95
+"""Share of what a line encloses that is the mask's, from which on there is nothing to add."""
+SAME_AS_MASK, SAME_AS_BOX = 0.3, 0.5
+"""IoUs with a mask and with a box from which on a line encloses their object rather than a part; a
+disk in its box has 0.79."""
 
 Line = Sequence[Sequence[float]]
 """Points y, x along a scribble."""
@@ -110,8 +111,8 @@ def settle_rim(drawn: Mask, predicted: Mask) -> Mask:
 def outlines_anew(mask: Mask, enclosed: Mask, prompt: Prompt) -> bool:
     """Whether a line that closes outlines the object of a mask anew, rather than a part of it.
 
-    A positive one does that encloses most of the mask or little else, fills the box, or encloses
-    all positive clicks.
+    A line around a part passes over the mask's rim alone. One around the object is more like the
+    mask, or lies within it, or is like the box, or encloses all positive clicks.
 
     Parameters
     ----------
@@ -123,31 +124,30 @@ def outlines_anew(mask: Mask, enclosed: Mask, prompt: Prompt) -> bool:
     if not prompt.last_mark.label or not enclosed.any():
         return False
     both = np.count_nonzero(mask & enclosed)
-    is_around = bool(2 * both > np.count_nonzero(mask))
     is_within = bool(both > WITHIN * np.count_nonzero(enclosed))
-    return is_around or is_within or _fills_box(enclosed, prompt) or _holds_clicks(enclosed, prompt)
+    is_alike = iou(mask, enclosed, empty=0.0) > SAME_AS_MASK
+    return is_within or is_alike or _fills_box(enclosed, prompt) or _holds_clicks(enclosed, prompt)
 
 
 def _fills_box(enclosed: Mask, prompt: Prompt) -> bool:
-    """Whether the bounds of what is enclosed (Y, X) are about a prompt's box."""
-    bounds = bounding_box(enclosed)
-    if prompt.box is None or bounds is None:
+    """Whether what is enclosed (Y, X) and a prompt's box are about the same."""
+    if prompt.box is None:
         return False
-    rows, columns = bounds
     y0, x0, y1, x1 = prompt.box
-    height = min(rows.stop, y1) - max(rows.start, y0)
-    width = min(columns.stop, x1) - max(columns.start, x0)
-    both = max(height, 0.0) * max(width, 0.0)
-    own = (rows.stop - rows.start) * (columns.stop - columns.start)
-    return bool(both > SAME_BOX * (own + (y1 - y0) * (x1 - x0) - both))
+    rows, columns = (slice(max(math.ceil(a), 0), math.floor(b)) for a, b in ((y0, y1), (x0, x1)))
+    both = np.count_nonzero(enclosed[rows, columns])
+    return bool(both > SAME_AS_BOX * (np.count_nonzero(enclosed) + (y1 - y0) * (x1 - x0) - both))
 
 
 def _holds_clicks(enclosed: Mask, prompt: Prompt) -> bool:
     """Whether all positive clicks of a prompt, if there are any, lie in what is enclosed (Y, X)."""
     clicks = [mark.points for mark in prompt.marks if mark.label and len(mark.points) == 1]
-    return bool(clicks) and all(
-        enclosed[pixels_along(click, enclosed.shape)].all() for click in clicks
-    )
+    return bool(clicks) and all(_holds(enclosed, click) for [click] in clicks)
+
+
+def _holds(enclosed: Mask, point: Sequence[float]) -> bool:
+    """Whether the pixel at a point belongs to what is enclosed (Y, X)."""
+    return bool(enclosed[pixels_along([point], enclosed.shape)].all())
 
 
 def _first_outline(prompt: Prompt) -> Line | None:
