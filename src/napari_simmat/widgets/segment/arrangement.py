@@ -106,12 +106,16 @@ class LayerArrangement(QObject):
 
     def move_channels(self, layer: Image, axis: int) -> None:
         """Replace a layer by a view of it with its channels in front."""
-        layers = self._workspace.viewer.layers
+        viewer = self._workspace.viewer
+        layers, step = viewer.layers, list(viewer.dims.current_step)
         if layer in layers:
             moved = channels_in_front(layer, axis)
+            is_shown_alone = len(step) == layer.ndim == moved.ndim and axis < layer.ndim - 2
             self._replace(layer, moved)
             layers.selection.active = moved
-            self._workspace.viewer.reset_view()  # the axes that it shows are others
+            if is_shown_alone:  # the same plane of the same channel stays in sight
+                viewer.dims.current_step = [step.pop(axis), *step]
+            viewer.reset_view()  # the axes that it shows are others
 
     def resample(self, layer: Image, first: Image) -> None:
         """Replace a layer by its image on the voxels of another, once that is computed."""

@@ -245,6 +245,7 @@ class SegmentTab(SegmentForm):
         everything.labeled_within = lambda: learn.labeled_within
         panel = self.object_panel
         self.exporter.table = lambda: panel.saved_table.value().settings
+        self.exporter.channels = lambda: self._choice().measurable
         parts = (self.buttons, self.channel_panel, panel, stack, automatic)
         for part in (*parts, self.review_panel, encoding):
             part.acted.connect(self.act)
