@@ -102,6 +102,19 @@ def test_folder_with_one_series_becomes_one_layer(series):
     assert "Doe" not in repr(layer.metadata)
 
 
+def test_series_is_shown_in_the_window_of_its_file(tmp_path, monkeypatch):
+    viewer = ViewerModel()
+    monkeypatch.setattr(napari, "current_viewer", lambda: viewer)
+    for z, plane in enumerate(VOLUME):
+        window = {"WindowCenter": 400 + z, "WindowWidth": 200}
+        write_slice(tmp_path / "ct" / f"{z}.dcm", plane, z + 1, **window)
+    [layer] = viewer.open(tmp_path / "ct", plugin=PLUGIN)
+    assert layer.contrast_limits == [302, 502], "of the middle slice"
+    low, high = layer.contrast_limits_range
+    assert low < 20, "the slider goes on"
+    assert high > 980
+
+
 def test_slice_stands_for_its_series_once(series):
     [layer] = opened(series / "7.dcm")
     np.testing.assert_array_equal(layer.data, VOLUME)

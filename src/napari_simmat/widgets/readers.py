@@ -167,8 +167,26 @@ def image_layer_data(file: ImageFile) -> LayerData:
     options["metadata"] = {REFERENCE: file.reference, PATH: str(file.path.absolute())}
     if len(file.files) > 1:
         options["metadata"][FILES] = frozenset(str(each.absolute()) for each in file.files)
-    limits = None if file.rgb else _contrast_limits(data)
+    limits = None if file.rgb else file.shown or _contrast_limits(data)
+    if file.shown and (viewer := napari.current_viewer()) is not None:
+        _let_widen(viewer, file.path, _contrast_limits(data) or file.shown)
     return data, options | ({"contrast_limits": limits} if limits else {}), "image"
+
+
+def _let_widen(viewer: Any, path: Path, ends: tuple[float, float]) -> None:
+    """Let the contrast of a layer that is about to be added be set to these ends at least.
+
+    napari takes the values that a layer is shown with as the ends of its slider.
+    """
+
+    def on_inserted(event: Any) -> None:
+        layer = event.value
+        if layer.metadata.get(PATH) == str(path.absolute()):
+            viewer.layers.events.inserted.disconnect(on_inserted)
+            both = (*ends, *layer.contrast_limits)
+            layer.contrast_limits_range = min(both), max(both)
+
+    viewer.layers.events.inserted.connect(on_inserted)
 
 
 def _pyramid_layer_data(file: ImageFile) -> LayerData:
