@@ -272,6 +272,8 @@ def test_bands_along_the_last_axis_are_moved_to_the_front(window, tmp_path, band
     [layer] = window.viewer.open([path], plugin="napari")
     window.start()
     assert channel_axis(layer) == 2
+    assert ("for colors and transparency, mostly black" in window.status.text) == layer.rgb
+    assert layer.rgb == (bands == 4)
     window.controller.arrangement.move_channels(layer, 2)
     window.idle()
     [moved] = [each for each in window.viewer.layers if each.name == layer.name]

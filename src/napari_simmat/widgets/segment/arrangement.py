@@ -30,6 +30,10 @@ CHANNELS_LAST = (
     "The last axis of {image}, of length {count}, is its channels: move them to the front to use "
     "them together."
 )
+TAKEN_FOR_COLORS = (
+    "napari takes the {count} channels of {image} for colors and transparency, mostly black: move "
+    "them to the front to use them together."
+)
 MOVE_CHANNELS = "Move channels"
 OTHER_PLACE = (
     "By their files {other} lies elsewhere in the patient than {first}, but pixels are combined by "
@@ -93,7 +97,8 @@ class LayerArrangement(QObject):
                 continue
             if axis == 2:
                 count = (layer.data[0] if layer.multiscale else layer.data).shape[-1]
-                text = CHANNELS_LAST.format(image=layer.name, count=count)
+                text = TAKEN_FOR_COLORS if layer.rgb else CHANNELS_LAST
+                text = text.format(image=layer.name, count=count)
             else:
                 label = layer.axis_labels[axis]
                 text = CHANNELS_ARE_PLANES.format(image=layer.name, label=label, axis=axis)
