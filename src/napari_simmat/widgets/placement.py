@@ -256,6 +256,16 @@ class ImageGeometry:
         """Keywords that place a new layer exactly on the image."""
         return dict(self._options)
 
+    def carry(self, layer: Layer, before: ImageGeometry) -> None:
+        """Place a layer that lay on the image where that lies now, in its units."""
+        options = self.layer_options()
+        if before.lies_on(layer) and not self.lies_on(layer):
+            for name in ("scale", "translate", "rotate", "shear", "affine"):
+                if name in options:
+                    setattr(layer, name, options[name])
+        if self.lies_on(layer) and layer.units != options["units"]:
+            layer.units = options["units"]
+
     def on_plane(
         self, plane: Sequence[int], picture: np.ndarray
     ) -> tuple[np.ndarray, dict[str, Any]]:
