@@ -61,6 +61,24 @@ def test_nifti_layer_has_voxel_size_units_and_axes(tmp_path, name):
     assert stored.max() - 2 < high <= stored.max()
 
 
+@pytest.mark.parametrize(
+    ("name", "values", "kind"),
+    [
+        ("scan_seg.nii.gz", np.eye(6, dtype=np.uint8), "labels"),
+        ("scan_mask.nii", 2.0 * np.eye(6, dtype=np.float32), "labels"),
+        ("scan_mask.nii", 0.5 * np.eye(6, dtype=np.float32), "image"),
+        ("segments.nii", np.eye(6, dtype=np.uint8), "image"),
+    ],
+)
+def test_labels_of_another_program_lie_on_the_scan(tmp_path, name, values, kind):
+    stored = np.stack([values, 0 * values], axis=2)  # x, y, z
+    [layer] = opened(write_nifti(tmp_path / name, stored, (2, 3, 4), "mm"))
+    assert layer._type_string == kind
+    np.testing.assert_array_equal(layer.data, stored.T)
+    assert layer.scale.tolist() == [4, 3, 2]
+    assert {f"{unit:~}" for unit in layer.units} == {"mm"}
+
+
 def test_nifti_without_voxel_size_has_pixels(tmp_path):
     [layer] = opened(write_nifti(tmp_path / "a.nii", np.eye(6, dtype=np.uint8), (1, 1), "unknown"))
     assert [str(unit) for unit in layer.units] == ["pixel", "pixel"]
