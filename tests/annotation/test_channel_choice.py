@@ -91,12 +91,27 @@ def test_channel_mappings_without_names_takes_the_order():
         ([PHOTO], RGB, parts("photo", 0, 1, 2)),
         ([STACK], RGB, whole("stack", "stack", "stack")),
         ([layer("stack", (3, 8, 9), channels_first=True)], RGB, parts("stack", 0, 1, 2)),
+        ([layer("stains", (2, 5, 8, 9), channels_first=True)], RGB, parts("stains", 0, 0, 0)),
         ([SPECTRUM], inputs("thermal"), parts("spectrum", 0)),
         (FIELDS, None, whole(*[each.name for each in FIELDS])),
     ],
 )  # fmt: skip
 def test_channel_mappings_of_layers_begins_with_the_likeliest(layers, model, sources):
     assert best(layers, model) == sources
+
+
+@pytest.mark.parametrize(
+    ("bands", "said"), [(("DAPI", "GFP"), "Only channel DAPI of 2 is read"), (("DAPI",), "")]
+)
+def test_channels_too_few_for_colors_are_not_taken_for_planes(bands, said):
+    stains = layer("stains", (len(bands), 8, 9), channels_first=True, bands=bands)
+    first = channel_mappings([stains], RGB)[0]
+    assert first.sources == parts("stains", 0, 0, 0)
+    assert first.remark.startswith(said)
+    assert bool(first.remark) == bool(said)
+    assert (
+        channels.all_image_channels(first.sources, [stains]) == parts("stains", 0, 1)[: len(bands)]
+    )
 
 
 def test_channel_mappings_of_a_stack_of_other_length_is_empty():

@@ -369,6 +369,12 @@ def test_session_reads_a_file_with_its_channels_and_pixel_size(tmp_path):
     selection = ChannelSelection(channels=("BF", 0, "BF"))
     with Session.open(path, selection=selection) as session:
         assert session.image.value.names == ("BF", "DAPI", "BF")
+        session.click(*CENTERS[0])
+        session.commit()
+        table = session.save(tmp_path, indices=("half=GFP/2",))[1].read_text(encoding="utf-8")
+        [cells] = csv.DictReader(table.splitlines())
+        assert float(cells["mean_half"]) > 0, "of a channel that is not read"
+        assert "mean_GFP" not in cells
     with pytest.raises(ValueError, match="has no channel CFP; it has DAPI, GFP, BF"):
         Session.open(path, selection=ChannelSelection(channels=("CFP",)))
 

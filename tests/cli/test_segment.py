@@ -376,6 +376,8 @@ def test_segment_dry_run_shows_the_plan_alone(images, simmat):
     assert f"{Path('data/a.tif')} -> {Path('out/a_labels.tif')}" in result.out
     assert "c.tif is left out. There are no prompts beside" in result.err
     assert not Path("out").exists()
+    fewer = simmat(*words("--dry-run", "--pattern", "a.*", *channels)).out
+    assert "in the folders, without an image's ending or not of the pattern" in fewer
     planned = simmat(*words("--dry-run", "--json", *channels)).json
     assert planned["problems"] == {}
     assert [Path(file["image"]).name for file in planned["files"]] == ["a.tif", "b.tif"]

@@ -211,9 +211,17 @@ def test_segment_map_has_polygons_where_the_pixels_are(tmp_path, click):
     assert float(row["area_m2"]) == len(rows) * PIXEL**2
     assert "mean_nir" in row
     assert json.loads((out / "map_objects.geojson").read_text())["name"] == "pixels of map.tif"
+    [seen] = polygons.drop(columns="geometry").to_dict("records")
+    columns = {name: seen[name] for name in ("label", "class", "area_m2")}
+    assert columns == {"label": labels.max(), "class": None, "area_m2": len(rows) * PIXEL**2}
+    assert seen["score"] == pytest.approx(float(row["score"]), abs=1e-5)
     reference = read_image(image).reference
     back = read_objects(out / "map_map.geojson", labels.shape, reference=reference)
     np.testing.assert_array_equal(back.labels() > 0, labels > 0)
+    only = polygons[["label", "geometry"]].assign(**{"label": [7], "class": ["field"]})
+    only.to_file(out / "mine.geojson", driver="GeoJSON")  # as a table edited in QGIS
+    [field] = read_objects(out / "mine.geojson", labels.shape, reference=reference).merged()
+    assert (field.label, field.category) == (7, "field")
     with pytest.raises(ValueError, match=r"EPSG::32633, but the image has no such place"):
         read_objects(out / "map_map.geojson", labels.shape)
 

@@ -148,6 +148,39 @@ def test_dicom_enhanced_frames_keep_order_scale_and_size(tmp_path):
     assert image.scale == {"Z": 3.0, "Y": 0.5, "X": 0.25}
 
 
+@pytest.mark.parametrize(
+    ("tags", "shown"),
+    [
+        ({"WindowCenter": 60, "WindowWidth": 360}, (-120, 240)),
+        ({"WindowCenter": [40, 300], "WindowWidth": [400, 2000]}, (-160, 240)),
+        ({"WindowCenter": 60, "WindowWidth": 0}, None),
+        ({"WindowCenter": 60}, None),
+        ({"WindowCenter": 60, "WindowWidth": 9, "PhotometricInterpretation": "MONOCHROME1"}, None),
+    ],
+)
+def test_dicom_window_is_what_is_shown(tmp_path, tags, shown):
+    for z, plane in enumerate(VOLUME):
+        write_slice(tmp_path / f"{z}.dcm", plane, z, RescaleIntercept=-1024, RescaleSlope=1, **tags)
+    image = read_image(tmp_path)
+    assert image.shown == shown
+    if "PhotometricInterpretation" not in tags:
+        np.testing.assert_array_equal(image.data, VOLUME - 1024.0)
+
+
+def test_dicom_window_of_a_frame_goes_first(tmp_path):
+    of_all = item(FrameVOILUTSequence=item(WindowCenter=5, WindowWidth=2))
+    of_each = [item(FrameVOILUTSequence=item(WindowCenter=z, WindowWidth=10))[0] for z in range(4)]
+    for name, frames, shown in (("all", [], (4, 6)), ("each", of_each, (-3, 7))):
+        write_slice(
+            tmp_path / name / "a.dcm",
+            VOLUME,
+            NumberOfFrames=4,
+            SharedFunctionalGroupsSequence=of_all,
+            PerFrameFunctionalGroupsSequence=pydicom.Sequence(frames),
+        )
+        assert read_image(tmp_path / name).shown == shown
+
+
 def test_dicom_slices_at_one_position_become_time(tmp_path):
     for time in range(2):
         for z in range(3):

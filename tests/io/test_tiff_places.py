@@ -14,7 +14,7 @@ from napari_simmat.io.tiff import (
     read_tiff_reference,
     write_labels_tiff,
 )
-from tests.io.places import CRS, LEFT, PIXEL, TOP, make_masked, plane, theirs
+from tests.io.places import CRS, LEFT, PIXEL, TOP, make_map_in, make_masked, plane, theirs
 
 
 @pytest.mark.parametrize("lazy_above", [0, 2**28])
@@ -101,6 +101,22 @@ def make_on_stage(path, positions):
     stack = np.stack([plane()] * len(positions))
     tifffile.imwrite(path, stack, ome=True, metadata=metadata, photometric="minisblack")
     return path
+
+
+@pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:2263"])  # degrees, feet
+def test_map_without_meters_has_no_size_of_a_print(tmp_path, crs):
+    rasterio = pytest.importorskip("rasterio")
+    path = make_map_in(tmp_path, "map.tif", crs, 13.0)
+    with theirs(), rasterio.open(path, "r+") as file:
+        unit = "3 (pixels/cm)"
+        file.update_tags(
+            TIFFTAG_XRESOLUTION=72, TIFFTAG_YRESOLUTION=72, TIFFTAG_RESOLUTIONUNIT=unit
+        )
+    image = read_image(path)
+    assert image.scale == {}
+    assert read_tiff_reference(path).scale == {}
+    [note] = image.notes
+    assert note.startswith(f"{crs} does not count in meters, so sizes are in pixels alone")
 
 
 def test_stage_position_stays_with_labels_and_channels(tmp_path):

@@ -247,6 +247,22 @@ def test_form_takes_the_channels_chosen_before(window, open_window, bands, how):
     assert (window.tab.channels.remark.text() == said) == alike
 
 
+def test_form_takes_the_one_stain_chosen_before(window):
+    stains = np.stack([gray(), 255 - gray()])
+    for number in range(2):
+        added = window.viewer.add_image(
+            stains + number, name="bands", axis_labels=("channel", "y", "x")
+        )
+        if number == 0:
+            window.start()
+            assert chosen(window) == [0, 0, 0]
+            choose_parts(window, 1, 1, 1)
+            window.viewer.layers.remove(added)
+        window.idle()
+    assert chosen(window) == [1, 1, 1]
+    assert window.tab.channels.remark.text() == channels_form.AS_BEFORE.format(parts="1")
+
+
 @pytest.mark.parametrize("how", ["ranked", "displayed"])
 def test_form_proposes_channels_that_are_seen(window, bands, tmp_path, how):
     path = tmp_path / "bands.tif"

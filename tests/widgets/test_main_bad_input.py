@@ -56,7 +56,7 @@ REMARKS = {
     "constant": (np.full((40, 50), 7, np.uint16), "Every pixel here is 7, so there is nothing"),
     "some NaN": (
         np.where(np.indices((40, 50))[0] < 4, np.nan, np.indices((40, 50))[1]),
-        "10 % of the values are NaN or infinite and count as the lowest.",
+        "10 % of the values are no data (NODATA, NaN, infinity), and count as lowest.",
     ),
 }
 

@@ -8,6 +8,7 @@ import pytest
 from qtpy.QtTest import QTest
 
 from napari_simmat.widgets import main
+from tests.nightly import nightly_but
 from tests.widgets.hands import LEFT
 
 PROGRAM = """
@@ -25,7 +26,14 @@ class Noted:
             imported.append(name)
 
 viewer = napari.Viewer(show=True)
-viewer.add_image(np.zeros((64, 64), np.uint8) + np.eye(64, dtype=np.uint8) * 200)
+viewer.add_image(np.zeros((64, 256), np.uint8) + np.eye(64, 256, dtype=np.uint8) * 200)
+viewer.window.resize(1000, 700)
+for _ in range(20):
+    QApplication.processEvents()
+viewer.reset_view()
+if "zoomed" in sys.argv:
+    viewer.camera.zoom *= 1.5
+zoom = viewer.camera.zoom
 sys.meta_path.insert(0, Noted())
 _, widget = viewer.window.add_plugin_dock_widget("napari-simmat")
 assert "napari_simmat.widgets.segment.tab" not in imported, "a thread may have begun with it"
@@ -49,14 +57,23 @@ assert widget.width() >= widget.tabs.minimumSizeHint().width(), "nothing is cut"
 while widget.segment.workspace.session is None or widget.segment.busy:
     QApplication.processEvents()
 assert widget.segment.status.value().kind == "ready", widget.segment.status.value()
+if "zoomed" in sys.argv:
+    assert viewer.camera.zoom == zoom, "the user's"
+else:
+    assert viewer.camera.zoom < 0.9 * zoom, "the dock has taken a part of the canvas"
+    zoom = viewer.camera.zoom
+    viewer.reset_view()
+    assert abs(viewer.camera.zoom - zoom) < 0.02 * zoom, "all is in sight"
 widget.release()
 viewer.close()
 """
 
 
-def test_opening_imports_in_a_thread_and_says_so():
+@pytest.mark.parametrize("view", nightly_but(("whole", "zoomed"), "whole"))
+def test_opening_imports_in_a_thread_and_says_so(view):
+    """The image that was in sight still is, beside the dock."""
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, env=os.environ
+        [sys.executable, "-c", PROGRAM, view], capture_output=True, text=True, env=os.environ
     )
     assert done.returncode == 0, done.stderr
     assert "different thread" not in done.stderr

@@ -61,6 +61,24 @@ def test_nifti_layer_has_voxel_size_units_and_axes(tmp_path, name):
     assert stored.max() - 2 < high <= stored.max()
 
 
+@pytest.mark.parametrize(
+    ("name", "values", "kind"),
+    [
+        ("scan_seg.nii.gz", np.eye(6, dtype=np.uint8), "labels"),
+        ("scan_mask.nii", 2.0 * np.eye(6, dtype=np.float32), "labels"),
+        ("scan_mask.nii", 0.5 * np.eye(6, dtype=np.float32), "image"),
+        ("segments.nii", np.eye(6, dtype=np.uint8), "image"),
+    ],
+)
+def test_labels_of_another_program_lie_on_the_scan(tmp_path, name, values, kind):
+    stored = np.stack([values, 0 * values], axis=2)  # x, y, z
+    [layer] = opened(write_nifti(tmp_path / name, stored, (2, 3, 4), "mm"))
+    assert layer._type_string == kind
+    np.testing.assert_array_equal(layer.data, stored.T)
+    assert layer.scale.tolist() == [4, 3, 2]
+    assert {f"{unit:~}" for unit in layer.units} == {"mm"}
+
+
 def test_nifti_without_voxel_size_has_pixels(tmp_path):
     [layer] = opened(write_nifti(tmp_path / "a.nii", np.eye(6, dtype=np.uint8), (1, 1), "unknown"))
     assert [str(unit) for unit in layer.units] == ["pixel", "pixel"]
@@ -100,6 +118,19 @@ def test_folder_with_one_series_becomes_one_layer(series):
     assert layer.scale.tolist() == [3, 0.5, 0.25]
     assert {f"{unit:~}" for unit in layer.units} == {"mm"}
     assert "Doe" not in repr(layer.metadata)
+
+
+def test_series_is_shown_in_the_window_of_its_file(tmp_path, monkeypatch):
+    viewer = ViewerModel()
+    monkeypatch.setattr(napari, "current_viewer", lambda: viewer)
+    for z, plane in enumerate(VOLUME):
+        window = {"WindowCenter": 400 + z, "WindowWidth": 200}
+        write_slice(tmp_path / "ct" / f"{z}.dcm", plane, z + 1, **window)
+    [layer] = viewer.open(tmp_path / "ct", plugin=PLUGIN)
+    assert layer.contrast_limits == [302, 502], "of the middle slice"
+    low, high = layer.contrast_limits_range
+    assert low < 20, "the slider goes on"
+    assert high > 980
 
 
 def test_slice_stands_for_its_series_once(series):

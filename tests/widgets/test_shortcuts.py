@@ -58,6 +58,20 @@ def test_keys_on_image_or_no_layer_act(ready):
 
 
 @pytest.mark.real_window
+def test_key_e_on_boxes_opens_the_object_under_the_mouse(ready):
+    ready.add_object(*CENTERS[0])
+    ready.push(ready.tab.buttons.tools["box"])
+    boxes = ready.workspace.prompt_layers.boxes
+    ready.key_over(*CENTERS[1], Qt.Key.Key_E)
+    assert boxes.mode == "add_ellipse", "napari's own, where no object is"
+    ready.push(ready.tab.buttons.tools["box"])
+    boxes.mode = "add_rectangle"
+    ready.key_over(*CENTERS[0], Qt.Key.Key_E)
+    assert ready.status.text.startswith("Editing object 1")
+    assert boxes.mode == "add_rectangle"
+
+
+@pytest.mark.real_window
 def test_key_c_with_nothing_to_commit_is_naparis(ready):
     image = ready.viewer.layers["discs"]
     ready.viewer.layers.selection.active = image

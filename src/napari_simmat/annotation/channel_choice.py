@@ -51,6 +51,7 @@ ELSEWHERE = (
 IN_ORDER = "Taken in the order of the layers: {}."
 ALONG_AXIS = "Taken in the order of the first axis: 0 to {} as {}."
 FIRST_TAKEN = "The first of {} channels are taken: {}. Choose others under Channels."
+ONE_TAKEN = "Only channel {1} of {0} is read, as gray. Choose others under Channels."
 _FORBIDDEN = set('/\\:*?"<>|,')
 _LABELS = "_labels"
 """Stem suffix of label files, as in `datasets.folder`, which is slow to import."""
@@ -515,6 +516,12 @@ def _along_axes(layers: Iterable[LayerInfo], inputs: InputChannels) -> list[Chan
             pairs = [f"{called[number]} as {name}" for number, name in enumerate(inputs.names)]
             remark = FIRST_TAKEN.format(layer.shape[0], format_list(pairs))
             mappings.append(_along_first_axis(layer, remark, count))
+        elif layer.channels_first and layer.shape[0] < count and inputs.is_rgb:
+            # As planes of one channel they would be segmented, measured and saved one by one.
+            bands = layer.bands or range(layer.shape[0])
+            remark = ONE_TAKEN.format(len(bands), bands[0]) if len(bands) > 1 else ""
+            gray = (LayerChannel(layer.key, 0),) * count
+            mappings.append(_along_first_axis(layer, remark)._replace(sources=gray))
         elif layer.shape[0] == count:
             remark = ALONG_AXIS.format(count - 1, format_list(inputs.names))
             mappings.append(_along_first_axis(layer, remark))

@@ -481,5 +481,5 @@ def remark(values: np.ndarray) -> str:
     missing = values.size - finite.size
     if missing:
         share = max(1, round(100 * missing / values.size))
-        return f"{share} % of the values are NaN or infinite and count as the lowest."
+        return f"{share} % of the values are no data (NODATA, NaN, infinity), and count as lowest."
     return ""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from napari_simmat.annotation.image_value import ImageValue
 from napari_simmat.annotation.label_editor import LabelEditor
 from napari_simmat.batch.outputs import LabeledObjects
+from napari_simmat.engine.channels.indices import bands_of, parse_indices
 from napari_simmat.engine.table_settings import TableSettings
 from napari_simmat.io.reference import ImageReference
 
@@ -23,6 +25,7 @@ def labeled_objects(
     time_axis: int | None = None,
     image: ImageValue | None = None,
     table: TableSettings | None = None,
+    channels: Mapping[str, Any] | None = None,
 ) -> LabeledObjects:
     """A copy of the objects, independent of their layer.
 
@@ -40,10 +43,14 @@ def labeled_objects(
         Whose channels are measured; None for none.
     table
         Which statistics and indices of these; the usual ones by default.
+    channels
+        All channels of the image by their names, also those that the model does not read: for
+        indices, and for a table of all.
     """
-    # A channel that the model reads several times is measured once.
-    pairs = () if image is None else zip(image.usual.measured, image.usual.all_arrays, strict=True)
-    arrays = dict(pairs)
+    table = table or TableSettings()
+    arrays = _measured(image, table, channels or {})
+    count = len(arrays)
+    arrays |= _bands(arrays, table, channels or {}, name)
     entries = {label: editor.register.entry(label) for label in editor.labels}
     return LabeledObjects(
         labels=np.array(editor.layer.data),
@@ -61,6 +68,34 @@ def labeled_objects(
         parents=editor.parents,
         image=name,
         channels=tuple(arrays),
-        table=table or TableSettings(),
+        measured=count,
+        table=table,
         plane=lambda at: np.stack([np.asarray(each[at]) for each in arrays.values()]),
     )
+
+
+def _measured(
+    image: ImageValue | None, table: TableSettings, channels: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The arrays (..., Y, X) that are measured themselves, by name."""
+    if image is None:
+        return {}
+    if table.all_channels and channels:
+        return dict(channels)
+    # A channel that the model reads several times is measured once.
+    return dict(zip(image.usual.measured, image.usual.all_arrays, strict=True))
+
+
+def _bands(
+    measured: Mapping[str, Any], table: TableSettings, channels: Mapping[str, Any], image: str
+) -> dict[str, Any]:
+    """The further channels that the indices of the table are of."""
+    if not measured or not channels:
+        return {}
+    names = [*measured, *(name for name in channels if name not in measured)]
+    try:
+        found = [bands_of(index, names, image) for index in parse_indices(table.indices)]
+    except ValueError:  # where they are measured it is said, with all these names
+        return {name: channels[name] for name in names if name not in measured}
+    numbers = dict.fromkeys(number for each in found for number in each.values())
+    return {names[n]: channels[names[n]] for n in numbers if n >= len(measured)}

@@ -554,6 +554,7 @@ class Session:
             name=self.image.name,
             classes=tuple(classes),
             image=self.image.value,
+            channels=self.image.channels,
             table=TableSettings(statistics=tuple(statistics), indices=tuple(indices)),
         )
         written = self._run(save_objects_job(folder, stem, objects))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -36,6 +36,8 @@ class SessionImage:
     """What labels keep of it."""
     order: AxisOrder = ()
     """There is no other view."""
+    channels: Mapping[str, Any] = field(default_factory=dict)
+    """All channels by the names that tables have for them, also those that no model reads."""
 
     @classmethod
     def read(cls, path: Path | str, selection: ChannelSelection | None = None) -> SessionImage:
@@ -104,7 +106,8 @@ class SessionImage:
             pixel_size=file.pixel_size,
             measured=tuple(measured[number] for number in numbers),
         )
-        return cls(name, value, opened.axes, opened.shape, file.reference)
+        known = dict(zip(measured, channels, strict=True))
+        return cls(name, value, opened.axes, opened.shape, file.reference, channels=known)
 
 
 def _channels(opened: OpenedImage) -> list[Any]:

@@ -429,6 +429,8 @@ class LabeledObjects:
     channels: Sequence[str] = ()
     plane: Callable[[tuple[int, ...]], NDArray[Any]] | None = None
     """What is measured: names of channels, and raw values as of `measure_objects`."""
+    measured: int | None = None
+    """How many of the channels, from the first; the others are bands of indices. None for all."""
     table: TableSettings = field(default_factory=TableSettings)
     """Which statistics and indices of these channels."""
     time_axis: int | None = None
@@ -512,7 +514,7 @@ def save_objects_job(
 
 def _saved_table(objects: LabeledObjects) -> tuple[list[str], list[dict[str, object]]]:
     """Columns and rows of the table beside saved objects."""
-    values = value_columns(objects.channels, objects.table, objects.image)
+    values = value_columns(objects.channels, objects.table, objects.image, objects.measured)
     rows = measure_objects(
         objects.labels,
         axes=objects.axes,

@@ -360,7 +360,9 @@ def _print_plan(terminal: Terminal, planned: Plan, only: bool) -> None:
         terminal.say(f"{images} -> {planned.output}", "bold")
         if planned.others:
             others = pluralize(planned.others, "other file")
-            terminal.say(f"{others} in the folders without an image's ending")
+            terminal.say(
+                f"{others} in the folders, without an image's ending or not of the pattern"
+            )
     if only:
         for task in planned.tasks:
             image = home_of(task.image) / shown_name(task.image)

@@ -51,8 +51,13 @@ def column_names(names: Sequence[str] | None, count: int, *, rgb: bool = False) 
     return [f"channel{name}" if name.isdecimal() else name for name in known]
 
 
-def value_columns(names: Sequence[str], table: TableSettings, image: str) -> ValueColumns:
+def value_columns(
+    names: Sequence[str], table: TableSettings, image: str, count: int | None = None
+) -> ValueColumns:
     """What is measured where the rows of values are the channels called `names`.
+
+    Of these the first `count` are measured themselves, by default all; the others are bands of
+    indices.
 
     Raises ValueError if an index of the table does not exist, or the `image` lacks a band of it.
     """
@@ -60,7 +65,8 @@ def value_columns(names: Sequence[str], table: TableSettings, image: str) -> Val
         _placed(index, bands_of(index, names, image), range(len(names)))
         for index in parse_indices(table.indices)
     ]
-    return ValueColumns(channels=tuple(names), indices=placed, statistics=table.statistics)
+    channels = tuple(names)[:count]
+    return ValueColumns(channels=channels, indices=placed, statistics=table.statistics)
 
 
 def _placed(index: SpectralIndex, found: Mapping[str, int], numbers: Sequence[int]) -> PlacedIndex:

@@ -10,6 +10,7 @@ import math
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
@@ -47,6 +48,8 @@ _HEADER_TAGS = [
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
 ]  # fmt: skip
 """Tags that are read; none about the patient."""
+_WINDOW = "WindowCenter", "WindowWidth"
+"""Tags of the values that are shown, which may be nonsense without harm to the others."""
 _OF_FRAMES = {
     "PlanePositionSequence": ("ImagePositionPatient",),
     "PlaneOrientationSequence": ("ImageOrientationPatient",),
@@ -156,7 +159,7 @@ def read_dicom(path: Path, options: ReadOptions) -> ImageFile:
         [files] = series.values()
     else:
         files = next((files for files in series.values() if path in files), [path])
-    heads = {file: pydicom.dcmread(file, specific_tags=_HEADER_TAGS) for file in files}
+    heads = {file: pydicom.dcmread(file, specific_tags=[*_HEADER_TAGS, *_WINDOW]) for file in files}
     first = heads[files[0]]
     kinds = {
         (head.get("Rows"), head.get("Columns"), head.get("SamplesPerPixel"))
@@ -234,6 +237,7 @@ def read_dicom(path: Path, options: ReadOptions) -> ImageFile:
         world=world,
         missing=_padding(pydicom, slices[0]),
         rgb=samples == 3,
+        shown=_shown(slices[len(slices) // 2]) if samples == 1 else None,
         files=tuple(files),
         notes=tuple(notes),
     )
@@ -356,6 +360,22 @@ def _scaling(attributes: Mapping[str, Any]) -> tuple[float, float]:
     """Slope and intercept."""
     slope = float(attributes.get("RescaleSlope") or 1)
     return slope, float(attributes.get("RescaleIntercept") or 0)
+
+
+def _shown(plane: _Slice) -> tuple[float, float] | None:
+    """The first window of a slice, from black to white, in values of the modality; None if none."""
+    shared = [*(plane.head.get("SharedFunctionalGroupsSequence") or ())][:1]
+    own = [*(plane.head.get("PerFrameFunctionalGroupsSequence") or ())]
+    groups = (*own[plane.number : plane.number + 1], *shared)
+    framed = [each for one in groups for each in one.get("FrameVOILUTSequence") or ()]
+    if plane.head.get("PhotometricInterpretation") == "MONOCHROME1":
+        return None  # its values are inverted
+    for place in (*framed, plane.head):
+        with suppress(TypeError, ValueError, IndexError):
+            center, width = (float(np.ravel(place.get(tag))[0]) for tag in _WINDOW)
+            if width > 0 and np.isfinite([center, width]).all():
+                return center - width / 2, center + width / 2
+    return None
 
 
 def _values(pydicom: Any, plane: _Slice, pixels: NDArray[Any]) -> NDArray[Any]:

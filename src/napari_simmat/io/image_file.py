@@ -215,6 +215,8 @@ class ImageFile:
     """The values of pixels without data; `read_image` makes them NaN."""
     valid: NDArray[np.bool_] | None = None
     """(Y, X), which pixels have data, if the file holds a mask of them; the others become NaN."""
+    shown: tuple[float, float] | None = None
+    """The values that the file wants to be shown as black and as white; for a display alone."""
     name: str = ""
     """The name that the file gives the image."""
     band: str = ""

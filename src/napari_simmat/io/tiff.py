@@ -87,7 +87,7 @@ def read_tiff(path: Path, options: ReadOptions) -> ImageFile:
         reference = _georeference(tiff, path)
         notes += _place_notes(tiff, path, reference)
         valid = _mask(tiff)
-        if reference.scale:
+        if reference.scale or _is_geotiff(tiff, reference):
             scale, units = dict(reference.scale), dict(reference.units)
         is_rgb = "S" in axes and _is_rgb(page)
         band = _band_name(tiff) if names is None and not is_rgb else ""
@@ -189,7 +189,8 @@ def read_tiff_reference(path: Path) -> ImageReference:
                 channels = sum(element.tag.endswith("Channel") for element in pixels)
                 names = _channel_names(tiff, channels)
             found = _georeference(tiff, path)
-            scale, units = (found.scale, found.units) if found.scale else _pixel_size(tiff)
+            of_map = found.scale or _is_geotiff(tiff, found)
+            scale, units = (found.scale, found.units) if of_map else _pixel_size(tiff)
             name = _image_name(tiff)
             return replace(
                 found,
@@ -242,6 +243,10 @@ BY_WORLD_FILE = (
     "{} places it on a map, and names no coordinate reference system; its labels keep the place "
     "alone."
 )
+NO_METERS = (
+    "EPSG:{} does not count in meters, so sizes are in pixels alone; for areas in m2 bring the "
+    "image into a projected system in meters (gdalwarp -t_srs)."
+)
 MASK_BESIDE = "{} masks pixels without data, and is not read; store the mask within the TIFF."
 STAGE_DIFFERS = "The positions of the stage differ between its planes, and are not kept."
 
@@ -268,6 +273,11 @@ def _mask(tiff: Any) -> NDArray[np.bool_] | None:
     return None
 
 
+def _is_geotiff(tiff: Any, reference: ImageReference) -> bool:
+    """Whether a size on the map alone counts; a resolution in centimeters is then for printing."""
+    return reference.world is not None and bool(reference.world.tags) and not tiff.is_ome
+
+
 def _place_notes(tiff: Any, path: Path, reference: ImageReference) -> list[str]:
     """What the file, or one beside it, says about places and masks that is not read as such."""
     tags, notes = tiff.pages.first.tags, []
@@ -277,6 +287,8 @@ def _place_notes(tiff: Any, path: Path, reference: ImageReference) -> list[str]:
         notes.append(BY_POINTS.format("rational polynomial coefficients"))
     elif reference.world is not None and not reference.world.tags:
         notes.append(BY_WORLD_FILE.format(_world_file(path)))
+    if reference.world is not None and reference.world.epsg and not reference.scale:
+        notes.append(NO_METERS.format(reference.world.epsg))
     beside = path.with_name(f"{path.name}.msk")
     return [*notes, MASK_BESIDE.format(beside.name)] if beside.is_file() else notes
 

@@ -315,13 +315,13 @@ class ChannelsForm(QWidget):
         return ()
 
     def _like_before(self, mapping: ChannelMapping) -> Sources:
-        """The sources of a mapping; where it takes the first of many channels, those chosen last.
+        """The sources of a mapping; where it takes the first channels, those chosen last.
 
         They are taken by their numbers, if the image has so many.
         """
         counts = {each.key: each.shape[0] for each in self._layers if each.channels_first}
         key = mapping.sources[0].layer
-        if counts.get(key, 0) > len(self.names):
+        if counts.get(key, len(self.names)) != len(self.names):
             for names, contents, parts in self.remembered:
                 numbers = [-1 if part is None else part for part in parts]
                 is_of_one_layer = len({*contents}) == 1 and min(numbers) >= 0
@@ -517,5 +517,6 @@ class ChannelsForm(QWidget):
         if lacking and self._inputs is not None:
             return LACKING % (format_list(lacking), self._inputs.reader)
         if number is None and not self._by_hand:
-            return AS_BEFORE.format(parts=format_list(str(source.part) for source in chosen))
+            parts = dict.fromkeys(str(source.part) for source in chosen)
+            return AS_BEFORE.format(parts=format_list(parts))
         return remark or mapping_remark(chosen, self._layers)

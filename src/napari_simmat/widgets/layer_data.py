@@ -36,7 +36,7 @@ CHANNEL = "channel"
 """Name of an axis of channels."""
 PROVENANCE = "SimMAT"
 """Key of a layer's metadata: program, models, image and number of prompts that made it."""
-_PLACES = ("scale", "translate", "rotate", "shear", "affine", "axis_labels")
+_PLACES = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 _LOOKS = ("visible", "opacity", "blending")
 _OPAQUE = ("opaque", "translucent", "translucent_no_depth")
 _SAMPLED = 256

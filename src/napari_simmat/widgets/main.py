@@ -62,6 +62,8 @@ OLDEST_NAPARI = "0.7.1"
 """As in the extra `napari` of pyproject.toml."""
 _TURN = 0.02
 """Seconds that a turn of the event loop may take while the tabs are made."""
+_CUT = 1.4
+"""By how much an image may be larger than fits while nobody has zoomed."""
 WIDTH = 360
 """Pixels that the widget is wide at first."""
 LOADING = "Loading ..."
@@ -108,6 +110,7 @@ class SimMATWidget(QWidget):
         self.viewer: Any = getattr(napari_viewer, "__wrapped__", napari_viewer)
         self._docked = False
         self._released = False
+        self._whole = whole_view(self.viewer)  # before the dock takes a part of the canvas
         self._log = ExitStack()
         self._log.enter_context(logged())
         OPEN_WIDGETS.add(self)
@@ -205,6 +208,8 @@ class SimMATWidget(QWidget):
         tabs.show()
         yield
         self._turn.stop()
+        if self._whole is not None and view_of(self.viewer) == self._whole:
+            self.viewer.reset_view()  # else the dock has cut it off at the sides
         segment.start()
         self.opened.emit()
 
@@ -274,6 +279,30 @@ class SimMATWidget(QWidget):
             elif self._docked:
                 self.release()
         return super().event(event)
+
+
+def view_of(viewer: Any) -> tuple[float, ...]:
+    """Center and zoom of the camera."""
+    camera = getattr(viewer, "scene", viewer).camera  # scene: from napari 0.9
+    return *camera.center, camera.zoom
+
+
+def whole_view(viewer: Any) -> tuple[float, ...] | None:
+    """The view of a viewer, fitted anew if it shows what is open as a whole; None if it does not.
+
+    napari's own docks and sliders cut off a little of an image that is opened first. Somebody who
+    zooms in does it further, or to a place that is not the middle.
+    """
+    if not viewer.layers or viewer.dims.ndisplay != 2:
+        return None
+    *center, zoom = view_of(viewer)
+    viewer.reset_view()
+    *middle, fitted = view_of(viewer)
+    if center == middle and 1 / _CUT < zoom / fitted < _CUT:
+        return *middle, fitted
+    camera = getattr(viewer, "scene", viewer).camera
+    camera.zoom, camera.center = zoom, center
+    return None
 
 
 def described(tab: Any) -> list[str]:

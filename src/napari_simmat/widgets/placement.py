@@ -70,7 +70,8 @@ def image_shape(layer: Image | Labels, level: int = 0) -> tuple[int, ...]:
 def reference_of(layer: Layer) -> ImageReference:
     """What the file of a layer says about its place; read once, also if another plugin opened it.
 
-    It is empty if the layer has no file, or the file is of another format or shape.
+    It is empty if the layer has no file, and names the file alone if that is of another format or
+    shape.
     """
     known = layer.metadata.get(REFERENCE)
     if not isinstance(known, ImageReference):
@@ -80,6 +81,9 @@ def reference_of(layer: Layer) -> ImageReference:
             known = read_tiff_reference(Path(path))
         elif path and is_zarr(Path(path)):
             known = read_zarr_reference(Path(path))
+        is_own = path and not layer.source.sample and Path(path).is_file()
+        if is_own and known.file is None:
+            known = replace(known, file=Path(path))  # results are offered beside it
         layer.metadata[REFERENCE] = known
     return known
 
@@ -251,6 +255,16 @@ class ImageGeometry:
     def layer_options(self) -> dict[str, Any]:
         """Keywords that place a new layer exactly on the image."""
         return dict(self._options)
+
+    def carry(self, layer: Layer, before: ImageGeometry) -> None:
+        """Place a layer that lay on the image where that lies now, in its units."""
+        options = self.layer_options()
+        if before.lies_on(layer) and not self.lies_on(layer):
+            for name in ("scale", "translate", "rotate", "shear", "affine"):
+                if name in options:
+                    setattr(layer, name, options[name])
+        if self.lies_on(layer) and layer.units != options["units"]:
+            layer.units = options["units"]
 
     def on_plane(
         self, plane: Sequence[int], picture: np.ndarray

@@ -26,8 +26,9 @@ from napari_simmat.engine.prompts import Prompt
 from napari_simmat.io.captures import propose_in
 from napari_simmat.io.dicom import holds_dicom, images_in, one_per_series
 from napari_simmat.io.image_file import ImageFile, RefusedFileError
+from napari_simmat.io.nifti import is_nifti
 from napari_simmat.io.openslide import OPENSLIDE_ENDINGS
-from napari_simmat.io.readers import open_image, read_labels, stem_of
+from napari_simmat.io.readers import label_ending, open_image, read_labels, stem_of
 from napari_simmat.io.slides import SLIDE_ENDINGS
 from napari_simmat.io.zarr import is_zarr
 from napari_simmat.widgets.controls import OPEN_WIDGETS
@@ -46,6 +47,8 @@ _NO_UNIT = "pixel"
 SQUARE = 1024
 """Side in pixels of what is read at once of a slide."""
 _LABELS, SESSION = "_labels", "_session.jsonl"
+_USUAL_LABELS = (_LABELS, "_label", "_seg", "_segmentation", "_mask", "_masks")
+"""Endings of label images of ITK-SNAP, 3D Slicer and others, which no tag in the file names."""
 SESSION_BESIDE = "To go on with these objects, open their image and drop {} on it."
 OPEN_IMAGE_FIRST = "Open the image first, then drop its objects on it."
 WIDGET = "Segment, train, batch"
@@ -107,8 +110,24 @@ def read_layers(path: str | list[str]) -> list[Any]:
         for note in file.notes:
             logger.warning("%s: %s", image.name, note)
         is_own = file.are_labels and stem_of(image).endswith(_LABELS)
-        layers.append(labels_layer_data(image, file) if is_own else image_layer_data(file))
+        if is_own:
+            layers.append(labels_layer_data(image, file))
+        else:
+            layers.append(_their_labels(image) or image_layer_data(file))
     return layers or _NO_LAYER
+
+
+def _their_labels(path: Path) -> LayerData | None:
+    """A patient's label image of another program, known by its name; None if it is none."""
+    is_volume = is_nifti(path) or label_ending(path) in (".nrrd", ".mha")
+    if not (is_volume and stem_of(path).endswith(_USUAL_LABELS)):
+        return None
+    try:
+        file = read_labels(path)
+    except (ValueError, TypeError):  # values that are no labels
+        return None
+    options = {**_placed_options(file, file.axes), "name": stem_of(path)}
+    return np.asarray(file.data), options | {"metadata": {REFERENCE: file.reference}}, "labels"
 
 
 def labels_layer_data(path: Path, file: ImageFile) -> LayerData:
@@ -167,8 +186,26 @@ def image_layer_data(file: ImageFile) -> LayerData:
     options["metadata"] = {REFERENCE: file.reference, PATH: str(file.path.absolute())}
     if len(file.files) > 1:
         options["metadata"][FILES] = frozenset(str(each.absolute()) for each in file.files)
-    limits = None if file.rgb else _contrast_limits(data)
+    limits = None if file.rgb else file.shown or _contrast_limits(data)
+    if file.shown and (viewer := napari.current_viewer()) is not None:
+        _let_widen(viewer, file.path, _contrast_limits(data) or file.shown)
     return data, options | ({"contrast_limits": limits} if limits else {}), "image"
+
+
+def _let_widen(viewer: Any, path: Path, ends: tuple[float, float]) -> None:
+    """Let the contrast of a layer that is about to be added be set to these ends at least.
+
+    napari takes the values that a layer is shown with as the ends of its slider.
+    """
+
+    def on_inserted(event: Any) -> None:
+        layer = event.value
+        if layer.metadata.get(PATH) == str(path.absolute()):
+            viewer.layers.events.inserted.disconnect(on_inserted)
+            both = (*ends, *layer.contrast_limits)
+            layer.contrast_limits_range = min(both), max(both)
+
+    viewer.layers.events.inserted.connect(on_inserted)
 
 
 def _pyramid_layer_data(file: ImageFile) -> LayerData:

@@ -79,7 +79,7 @@ SHORTCUTS = (
     Shortcut("keys", KeyMod.Shift | KeyCode.Slash, "this page"),
 )
 KEPT_BY_NAPARI = (
-    "on boxes E draws an ellipse: take Alt+E",
+    "on boxes E draws an ellipse where no object is: Alt+E never does",
     "on layers of your own its keys come first: S selects on points and shapes, E erases on labels",
     "on the image C is its automatic contrast while there is nothing to commit",
     "3 selects on the points of the tab, 1 is the eraser on its objects",
@@ -97,7 +97,7 @@ class KeyBindings:
 
     On our own layers they take precedence over napari's keys; on others they act only if the
     layer does not use the key. A key that napari uses on the image itself (C, automatic contrast)
-    is ours only while its action can do something.
+    or on our shapes (E, ellipses) is ours only while its action can do something.
 
     Parameters
     ----------
@@ -159,8 +159,12 @@ class KeyBindings:
             self._unbind(holder)
         for layer in own:
             shapes = isinstance(layer, Shapes)
-            keys = {each.binding(shapes): each.action for each in self._known}
-            self._bind(layer, {key: self._guarded(action) for key, action in keys.items()})
+            keys = {each.binding(shapes): self._guarded(each.action) for each in self._known}
+            for each in self._known if shapes else ():
+                usual = layer.class_keymap.get(each.binding())
+                if each.on_shapes is not None and usual is not None:
+                    keys[each.binding()] = self._lent(each.action, usual)
+            self._bind(layer, keys)
         for layer in images:
             lent = {each.binding(): each.action for each in self._known}
             usual = {key: layer.class_keymap.get(key) for key in lent}

@@ -399,6 +399,7 @@ def test_the_channels_of_the_first_file_can_be_chosen(batch, data, tmp_path):
     batch.choose(data, tmp_path / "out", NEXT_TO_IMAGE)
     assert "4 channels (DAPI, GFP, RFP, dark)" in tab.form.first.text()
     assert tab.form.channels.isVisibleTo(tab)
+    assert "--channels=DAPI,DAPI,DAPI" in tab.command.value(), "the first, until another is chosen"
     slots = tab.form.channels.slots
     for slot, name in zip(slots, ("GFP", "DAPI", "DAPI"), strict=True):
         batch.window.choose(slot, name)

@@ -135,6 +135,23 @@ def test_recovery_offers_once_the_image_is_shown(open_window):
     assert np.array_equal(second.objects, first.objects)
 
 
+def test_recovery_offers_until_work_begins(open_window):
+    stack = np.stack([gray(), gray()[::-1]])
+    first = open_image(open_window(), stack)
+    first.add_object(*CENTERS[0])
+    crash(first)
+    second = open_image(open_window(), stack)
+    for plane in (1, 0, 1):  # the last two are encoded already
+        second.show_plane(plane)
+        assert second.status.offer == "Restore", "another plane is no answer"
+        assert second.status.text.count("was not saved") == 1
+    second.click(*CENTERS[1])
+    second.commit()
+    assert second.status.offer != "Restore"
+    second.show_plane(0)
+    assert second.status.offer != "Restore"
+
+
 def test_recovery_offers_nothing_to_another_image_or_window(open_window):
     first = open_image(open_window(), gray())
     first.click(*CENTERS[0])

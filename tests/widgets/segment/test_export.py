@@ -12,7 +12,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QDialogButtonBox, QFileDialog, QMessageBox, QWidget
 
-from napari_simmat.batch.options import TableOptions
+from napari_simmat.batch.options import SegmentTableOptions
 from napari_simmat.engine.files.objects import OBJECT_FORMATS, read_objects
 from napari_simmat.widgets.layer_data import PROVENANCE
 from napari_simmat.widgets.placement import axis_letters, unit_symbol
@@ -45,7 +45,8 @@ def test_saved_table_holds_what_its_dialog_says(window, tmp_path, monkeypatch):
     assert "There is no statistic 'best'" in dialog.problem.text()
     dialog.options.show(statistics="mean,p99", index=("twice=2*channel0",))
     QTest.mouseClick(ok, Qt.MouseButton.LeftButton)
-    assert load_settings().table == TableOptions(statistics="mean,p99", index=("twice=2*channel0",))
+    chosen = SegmentTableOptions(statistics="mean,p99", index=("twice=2*channel0",))
+    assert load_settings().table == chosen
     save_as(monkeypatch, tmp_path / "mine_labels.tif")
     QTest.mouseClick(save, Qt.MouseButton.LeftButton)
     window.qtbot.waitUntil(lambda: window.status.text.startswith("Saved"))
@@ -60,8 +61,8 @@ def test_saved_table_of_nonsense_is_the_usual_one(qtbot):
     parent = QWidget()
     qtbot.addWidget(parent)
     choice = SavedTable(parent=parent)
-    choice.set_value(TableOptions(statistics="best"))
-    assert choice.value() == TableOptions()
+    choice.set_value(SegmentTableOptions(statistics="best"))
+    assert choice.value() == SegmentTableOptions()
 
 
 def test_save_writes_labels_table_classes_and_scale(window, tmp_path, monkeypatch):

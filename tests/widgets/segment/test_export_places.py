@@ -10,6 +10,7 @@ from napari.components import ViewerModel
 from napari.layers import Image, Labels
 from npe2 import PluginManifest
 from qtpy.QtWidgets import QDoubleSpinBox
+from skimage.io import imsave
 
 from napari_simmat.annotation.channel_choice import LayerChannel, all_layer_channels
 from napari_simmat.engine.files.object_set import ObjectSet
@@ -36,6 +37,7 @@ from tests.io.places import (
     plane,
     theirs,
 )
+from tests.widgets.scenes import CENTERS, gray
 from tests.widgets.segment.noted import save_as
 
 BANDS = ("blue", "green", "red", "nir", "swir")
@@ -95,6 +97,22 @@ def test_save_offers_a_name_that_keeps_the_place(window, tmp_path, monkeypatch):
     window.tab.act("save")
     assert offered[0] == str(path.with_name("scan_labels.nii.gz"))
     assert offered[1].startswith("Label image (NIfTI) (*.nii.gz);;Label image (OME-TIFF)")
+
+
+@pytest.mark.parametrize("name", ["discs.tif", "discs.png"])
+def test_save_is_offered_beside_an_image_that_napari_read(window, tmp_path, monkeypatch, name):
+    from qtpy.QtWidgets import QFileDialog
+
+    imsave(tmp_path / name, gray())
+    window.viewer.open(tmp_path / name, plugin="napari")
+    window.start()
+    window.add_object(*CENTERS[0])
+    offered = []
+    monkeypatch.setattr(
+        QFileDialog, "getSaveFileName", lambda *given: offered.extend(given[2:]) or ("", "")
+    )
+    window.tab.act("save")
+    assert offered[0] == str(tmp_path / "discs_labels.tif")
 
 
 def test_channel_without_data_is_missing_in_the_window(window, tmp_path):
@@ -254,6 +272,8 @@ def test_bands_along_the_last_axis_are_moved_to_the_front(window, tmp_path, band
     [layer] = window.viewer.open([path], plugin="napari")
     window.start()
     assert channel_axis(layer) == 2
+    assert ("for colors and transparency, mostly black" in window.status.text) == layer.rgb
+    assert layer.rgb == (bands == 4)
     window.controller.arrangement.move_channels(layer, 2)
     window.idle()
     [moved] = [each for each in window.viewer.layers if each.name == layer.name]

@@ -17,7 +17,7 @@ from napari_simmat.widgets.segment.object_actions import (
     MOSTLY_OTHERS,
     POINT_AT_OBJECT,
 )
-from napari_simmat.widgets.segment.object_panel import voxel_of
+from napari_simmat.widgets.segment.object_panel import ObjectRow, ObjectTableModel, voxel_of
 from napari_simmat.widgets.segment.workspace import REMOVED
 from tests.widgets.scenes import CENTERS, discs, dots_in_a_dish, iou
 
@@ -490,3 +490,14 @@ def test_objects_are_drawn_by_class_and_as_contours(ready):
     ready.choose(panel.look, "filled")
     assert np.allclose(layer.get_color(1), usual)
     assert not layer.contour
+
+
+@pytest.mark.parametrize(
+    ("area", "shown"),
+    [(2_547_800.0, "2548000"), (15_820.0, "15820"), (9876.5, "9876"), (0.3254, "0.3254")],
+)
+def test_table_shows_areas_of_a_map_without_exponents(qapp, area, shown):
+    model = ObjectTableModel()
+    row = ObjectRow(label=1, category="", size=9, area=area, score=0.5, certainty=None)
+    model.set_rows([row], 2, "m²")
+    assert model.index(0, 2).data() == shown

@@ -1,5 +1,6 @@
 """Images of many axes: what is read, what is encoded, what is followed, how far it is undone."""
 
+import csv
 from typing import Any
 
 import numpy as np
@@ -8,8 +9,10 @@ import zarr
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
+from napari_simmat.batch.options import SegmentTableOptions
 from napari_simmat.widgets.segment.controller import PROPAGATED_HERE
 from tests.widgets.scenes import iou
+from tests.widgets.segment.noted import save_as
 
 CONTROL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
 SIDE = (72, 88)
@@ -96,6 +99,37 @@ def test_propagate_along_depth_and_time_follows_one_click(window):
     assert [str(unit) for unit in made.units] == [str(unit) for unit in layer.units[1:]]
     window.undo()
     assert not window.objects.any(), "one step takes all of it back"
+
+
+def test_two_stains_of_a_stack_are_measured_not_planes(window, tmp_path, monkeypatch):
+    image, mask = moving(times=1)
+    stains = np.stack([image[0], np.full_like(image[0], 7)], axis=1)
+    window.open(stains, axis_labels=("z", "channel", "y", "x"), name="cells")
+    window.show_plane(3, 0)
+    window.push(window.tab.status.offer)
+    assert [source.part for source in window.tab.channels.value()] == [0, 0, 0]
+    dims = window.viewer.dims
+    assert dims.axis_labels == ("channel", "z", "y", "x")
+    assert dims.current_step[:2] == (0, 3), "the same plane is in sight"
+    window.click(*CENTER)
+    window.commit()
+    assert window.objects.shape == (5, *SIDE)
+    assert iou(window.objects[3] == 1, mask[0, 3]) > 0.85
+    table = window.tab.object_panel.saved_table
+    for whole in (False, True):
+        table.set_value(SegmentTableOptions(index=("twice=2*channel1",), all_channels=whole))
+        save_as(monkeypatch, tmp_path / f"{whole}_labels.tif")
+        window.tab.act("save")
+        window.qtbot.waitUntil((tmp_path / f"{whole}_objects.csv").exists)
+        window.idle()
+        assert ("measures 1 of 2 channels" in window.status.text) != whole
+        with (tmp_path / f"{whole}_objects.csv").open() as file:
+            [row] = csv.DictReader(file)
+        assert "t" not in row
+        assert float(row["mean_channel0"]) > 150
+        assert float(row["mean_twice"]) == 14, "of a channel that the model does not read"
+        assert ("mean_channel1" in row) == whole
+    assert float(row["mean_channel1"]) == 7
 
 
 def test_lazy_stack_is_read_where_it_is_prompted(window, monkeypatch):

@@ -35,6 +35,42 @@ def test_commit_keeps_scale_translate_affine_and_units(window):
         assert layer.axis_labels == ("row", "column"), name
 
 
+@pytest.mark.parametrize("channels", [0, 2])
+def test_pixel_size_set_late_is_that_of_all_that_is_shown(window, channels):
+    image = np.stack([gray()] * channels) if channels else gray()
+    names = ("channel", "y", "x")[-image.ndim :]
+    layer = window.open(image, name="discs", axis_labels=names)
+    window.add_object(*CENTERS[0])
+    window.type_class("nucleus")
+    model = window.tab.object_panel.table.model()
+    pixels = int((window.objects == 1).sum())
+    assert model.index(0, 2).data() == str(pixels)
+    layer.scale, layer.translate = (1, 0.5, 2)[-image.ndim :], (0, 10, 20)[-image.ndim :]
+    window.idle()
+    layer.units = "um"
+    window.idle()
+    assert model.headerData(2, Qt.Orientation.Horizontal) == "µm²"
+    assert float(model.index(0, 2).data()) == pixels, "0.5 x 2 um"
+    for other in window.viewer.layers:
+        if isinstance(other, Labels) or other.name == "SimMAT points":
+            assert np.allclose(other.data_to_world((0, 0)), (10, 20)), other.name
+            assert np.allclose(other.data_to_world((2, 2)), (11, 24)), other.name
+            assert {str(unit) for unit in other.units} == {"micrometer"}, other.name
+    window.key_over(*layer.data_to_world((0, *CENTERS[0])[-image.ndim :])[-2:], Qt.Key.Key_E)
+    assert window.status.text.startswith("Editing object 1"), "it lies under the mouse"
+
+
+def test_objects_that_were_moved_stay_when_the_image_moves(window):
+    layer = window.open(gray(), name="discs")
+    window.add_object(*CENTERS[0])
+    objects = window.viewer.layers["SimMAT objects"]
+    objects.translate = (5, 5)
+    layer.scale = (2, 2)
+    window.idle()
+    assert objects.scale.tolist() == [1, 1]
+    assert objects.translate.tolist() == [5, 5]
+
+
 def test_prompts_on_a_layer_of_another_scale_hit_their_pixel(window):
     _, labels = discs()
     window.viewer.add_image(gray(), name="discs", scale=(2, 2), translate=(10, 20))

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_simmat.engine.drawing import label_color
-from napari_simmat.engine.files.object_set import ObjectSet
+from napari_simmat.engine.files.object_set import ObjectSection, ObjectSet
 from napari_simmat.engine.files.outline_reading import (
     ReadObject,
     as_label,
@@ -60,7 +60,8 @@ def write_geojson(path: Path, objects: ObjectSet, on_map: bool = False) -> None:
     counts them. Objects are written one after the other.
 
     Polygons run along the edges of pixels, so that QuPath's areas are pixel counts. The class is
-    QuPath's classification, the id its name, the score a measurement.
+    QuPath's classification, the id its name, the score a measurement. On a map they are columns
+    as well, with the area: QGIS shows no values within others.
     """
     about: dict[str, Any] = {"type": "FeatureCollection"}
     world = objects.reference.world
@@ -100,7 +101,19 @@ def _features(objects: ObjectSet, on_map: bool) -> Iterator[dict[str, Any]]:
                 properties["classification"] = {"name": section.category, "color": color}
             if not math.isnan(section.score):
                 properties["measurements"] = {"score": round(section.score, 6)}
+            if on_map:
+                properties |= _columns(section, int(mask.mask.sum()), objects.reference)
             yield {"type": "Feature", "geometry": geometry, "properties": properties}
+
+
+def _columns(section: ObjectSection, count: int, reference: ImageReference) -> dict[str, Any]:
+    """What a table of a map shows of an object of `count` pixels, a column for each value."""
+    values: dict[str, Any] = {"label": section.label, "class": section.category or None}
+    values["score"] = None if math.isnan(section.score) else round(section.score, 6)
+    if (pixel := reference.voxel("YX")) is not None:
+        area, unit = pixel
+        values[f"area_{unit}2"] = count * area
+    return values
 
 
 def _placed(ring: Ring, reference: ImageReference, on_map: bool) -> list[list[float]]:
@@ -151,12 +164,18 @@ def read_geojson(
         mask = None if plane is None else section_of(rings, plane, shape[-2:], budget)
         known = feature.get("properties") or {}
         category = _classification(known.get("classification"))
+        if not category and isinstance(known.get("class"), str):  # as it was typed in QGIS
+            category = known["class"]
         measured = known.get("measurements")
         score = measured.get("score") if isinstance(measured, Mapping) else None
         score = float(score) if isinstance(score, (int, float)) else math.nan
         is_found = known.get("objectType") in _FOUND
         is_box = not is_found and is_upright_rectangle(rings)
-        read.append(ReadObject(as_label(known.get("name")), mask, category, score, is_box))
+        read.append(
+            ReadObject(
+                as_label(known.get("name") or known.get("label")), mask, category, score, is_box
+            )
+        )
     return object_set_of(read, shape, axes)
 
 

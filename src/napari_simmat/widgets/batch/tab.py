@@ -390,7 +390,9 @@ class BatchForm(QWidget):
         self._first = first
         spec = self._spec()
         self.channels.blockSignals(True)
-        self.channels.set_layers([] if first is None else first.layers())
+        layers = [] if first is None else first.layers()
+        # Of channels without a match the first, not the topmost as of layers, is taken.
+        self.channels.set_layers(layers, layers[0].key if layers else None)
         sources = None
         if first is not None and spec is not None:
             sources = first.sources(self._wanted, spec)

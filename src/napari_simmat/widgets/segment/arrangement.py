@@ -30,6 +30,10 @@ CHANNELS_LAST = (
     "The last axis of {image}, of length {count}, is its channels: move them to the front to use "
     "them together."
 )
+TAKEN_FOR_COLORS = (
+    "napari takes the {count} channels of {image} for colors and transparency, mostly black: move "
+    "them to the front to use them together."
+)
 MOVE_CHANNELS = "Move channels"
 OTHER_PLACE = (
     "By their files {other} lies elsewhere in the patient than {first}, but pixels are combined by "
@@ -93,7 +97,8 @@ class LayerArrangement(QObject):
                 continue
             if axis == 2:
                 count = (layer.data[0] if layer.multiscale else layer.data).shape[-1]
-                text = CHANNELS_LAST.format(image=layer.name, count=count)
+                text = TAKEN_FOR_COLORS if layer.rgb else CHANNELS_LAST
+                text = text.format(image=layer.name, count=count)
             else:
                 label = layer.axis_labels[axis]
                 text = CHANNELS_ARE_PLANES.format(image=layer.name, label=label, axis=axis)
@@ -106,12 +111,16 @@ class LayerArrangement(QObject):
 
     def move_channels(self, layer: Image, axis: int) -> None:
         """Replace a layer by a view of it with its channels in front."""
-        layers = self._workspace.viewer.layers
+        viewer = self._workspace.viewer
+        layers, step = viewer.layers, list(viewer.dims.current_step)
         if layer in layers:
             moved = channels_in_front(layer, axis)
+            is_shown_alone = len(step) == layer.ndim == moved.ndim and axis < layer.ndim - 2
             self._replace(layer, moved)
             layers.selection.active = moved
-            self._workspace.viewer.reset_view()  # the axes that it shows are others
+            if is_shown_alone:  # the same plane of the same channel stays in sight
+                viewer.dims.current_step = [step.pop(axis), *step]
+            viewer.reset_view()  # the axes that it shows are others
 
     def resample(self, layer: Image, first: Image) -> None:
         """Replace a layer by its image on the voxels of another, once that is computed."""

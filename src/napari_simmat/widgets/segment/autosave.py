@@ -45,7 +45,7 @@ from napari_simmat.widgets.segment.layer_editor import LayerEditor
 from napari_simmat.widgets.segment.open_images import LayerSession
 from napari_simmat.widgets.segment.outputs import class_numbers, extended_names
 from napari_simmat.widgets.segment.workspace import Workspace, needs_image
-from napari_simmat.widgets.worker import BackgroundJob, Worker, WorkerTask, sentence
+from napari_simmat.widgets.worker import BackgroundJob, Worker, WorkerTask, later, sentence
 
 log = logging.getLogger(__name__)
 _WRITE_RANK = 1
@@ -334,6 +334,10 @@ class Recovery(QObject):
         self._job = BackgroundJob(autosave.worker, READ_RANK, self)
         self._target: tuple[LayerSession, AutosaveFile] | None = None
         self._restored = ""
+        self._left: tuple[Path, str] | None = None
+        self._said = ""
+        self._again = later(self, self._offer_again)
+        workspace.status.connect(self._on_status)
         self._job.progressed.connect(self._on_progress)
         self._job.returned.connect(self._on_returned)
         self._job.failed.connect(self._on_failed)
@@ -342,8 +346,8 @@ class Recovery(QObject):
 
     @property
     def busy(self) -> bool:
-        """Whether a file is being read."""
-        return self._job.busy
+        """Whether a file is being read, or an offer is to come back."""
+        return self._job.busy or self._again.isActive()
 
     def open(self, path: Path) -> None:
         """Restore a session that the user saved, from a copy: the file stays as it is."""
@@ -401,13 +405,31 @@ class Recovery(QObject):
         text, self._restored = self._restored, ""
         if text:  # again, since the prediction for the restored prompts has replaced it
             workspace.say(text)
-        if session is None or request.prompts or self.busy or self._is_begun(session):
+        if session is None or request.prompts or self._job.busy or self._is_begun(session):
             return
         path = left_over(self._autosave.image(session))
         if path is not None:
             when = time.strftime("%d %b %H:%M", time.localtime(path.stat().st_mtime))
             text = (ADAPTED if is_saved(path) else UNSAVED).format(when)
+            self._left = path, text
             workspace.offer(Status("ready", text, offer="Restore"), lambda: self.start(path))
+
+    def _on_status(self, status: Status) -> None:
+        """Let an offer come back that another word has replaced, until work begins."""
+        if self._left is not None and status.kind == "ready" and not status.offer:
+            self._said = status.text
+            self._again.start()
+
+    def _offer_again(self) -> None:
+        workspace, session, left = self._workspace, self._workspace.session, self._left
+        if left is None or session is None or self._job.busy:
+            return
+        path, text = left
+        if self._is_begun(session) or not path.is_file():
+            self._left = None
+            return
+        both = Status("ready", f"{text} {self._said}", offer="Restore")
+        workspace.offer(both, lambda: self.start(path))
 
     # ------------------------------------------------------------------ the worker
 
@@ -473,6 +495,7 @@ class Recovery(QObject):
 
     def _on_subject(self) -> None:
         """Stop if another image was chosen, or this one is gone."""
+        self._left = None  # until the image is ready
         if self._target is not None and self._workspace.session is not self._target[0]:
             self.release()
 

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from napari import Viewer
@@ -51,6 +52,7 @@ _RANK = 1
 _CLOSE_TIMEOUT = 20.0
 """Seconds that closing waits until all is written."""
 SAVED = "Saved {} in {}. Next object, or the next image."
+MEASURED_PARTLY = " Its table measures {} of {} channels; the arrow beside Save has the others."
 MAY_REPLACE = "{} already exists. Do you want to replace it?"
 NOTHING_TO_SAVE = "The log of this image cannot be read: commit its prompts, then save again."
 _TITLE = "Save the objects"
@@ -75,6 +77,8 @@ class ObjectExporter(QObject):
     ----------
     table
         Says what the table of the objects holds.
+    channels
+        Returns all channels of the chosen image by their names, also those that no model reads.
     """
 
     status = Signal(object)
@@ -86,6 +90,8 @@ class ObjectExporter(QObject):
         super().__init__(parent)
         self._parent = parent
         self.table: Callable[[], TableSettings] = TableSettings
+        self.channels: Callable[[], dict[str, Any]] = dict
+        self._partly: dict[WorkerTask, str] = {}
         self.worker = Worker("simmat-saving")
         queued = Qt.ConnectionType.QueuedConnection
         self.worker.progressed.connect(self._on_progress, queued)
@@ -130,9 +136,10 @@ class ObjectExporter(QObject):
         called in the thread. `time_axis` is that along which objects have one id. Of an `image`
         the values in each object are measured, too.
         """
-        objects = None
+        objects, known = None, {}
         if editor is not None:
             usual = geometry.usual
+            known = {} if image is None else self.channels()
             objects = labeled_objects(
                 editor,
                 axes=usual.axes,
@@ -142,8 +149,13 @@ class ObjectExporter(QObject):
                 time_axis=time_axis_of(usual) if time_axis is None else time_axis,
                 image=image,
                 table=self.table(),
+                channels=known,
             )
-        return self.worker.submit("Saving", lambda: _save_job(path, objects, session), _RANK)
+        task = self.worker.submit("Saving", lambda: _save_job(path, objects, session), _RANK)
+        taken = set() if objects is None else {*objects.channels[: objects.measured]}
+        if taken and taken < {*known}:
+            self._partly[task] = MEASURED_PARTLY.format(len(taken), len(known))
+        return task
 
     def follow(self, job: Callable[[], Job[list[Path]]]) -> None:
         """Write what follows from what was saved; the status line says when."""
@@ -160,10 +172,12 @@ class ObjectExporter(QObject):
 
     def _on_returned(self, task: WorkerTask, written: list[Path]) -> None:
         names = ", ".join(path.name for path in written)
-        self.status.emit(Status("done", SAVED.format(names, written[0].parent)))
+        said = SAVED.format(names, written[0].parent) + self._partly.pop(task, "")
+        self.status.emit(Status("done", said))
         self.saved.emit(task)
 
-    def _on_failed(self, _: WorkerTask, reason: str) -> None:
+    def _on_failed(self, task: WorkerTask, reason: str) -> None:
+        self._partly.pop(task, None)
         self.status.emit(Status("failed", reason))
 
 

@@ -119,7 +119,7 @@ class SegmentForm(QWidget):
         self._sought = self.sections["model"]
         self._seek_later = later(self, self._seek, _UNFOLDED)
         self._closed_by_hand: set[str] = set()
-        self._shown_objects: tuple[object, int] | None = None
+        self._shown_objects: tuple[object, ...] | None = None
         self._candidates_on: tuple[object, object] = (None, None)
 
     def _make_sections(self) -> dict[str, CollapsibleSection]:
@@ -346,15 +346,16 @@ class SegmentForm(QWidget):
     def show_objects(self, session: LayerSession | None, classes: list[str]) -> None:
         """Show the committed objects if they have changed."""
         panel, editor = self.object_panel, None if session is None else session.editor
-        shown = None if editor is None else (editor, editor.version)
+        geometry = None if session is None else session.geometry
+        size, unit = (0.0, "") if geometry is None else voxel_of(geometry)
+        # As text, in which an unknown size is itself.
+        shown = None if editor is None else (editor, editor.version, f"{size} {unit}")
         panel.category.set_names(classes)
         if shown == self._shown_objects:
             return
         self._shown_objects = shown
-        geometry = None if session is None else session.geometry
         rows = rows_of(editor, geometry)
-        unit, ndim = ("", 2) if geometry is None else (voxel_of(geometry)[1], geometry.ndim)
-        panel.set_rows(rows, ndim, unit)
+        panel.set_rows(rows, 2 if geometry is None else geometry.ndim, unit)
 
     def show_stack(self, session: LayerSession | None) -> None:
         """Offer the axes along which the image has planes; without any the sections are hidden."""

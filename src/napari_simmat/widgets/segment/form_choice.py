@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image
 
-from napari_simmat.annotation.channel_choice import LayerChannel, all_image_channels, channel_names
+from napari_simmat.annotation.channel_choice import (
+    LayerChannel,
+    all_image_channels,
+    channel_names,
+    measured_names,
+)
 from napari_simmat.annotation.image_value import ImageValue
 from napari_simmat.annotation.predictions import ChosenModel
 from napari_simmat.widgets.layer_data import (
@@ -72,8 +77,19 @@ class FormChoice:
     @property
     def all_arrays(self) -> list[Any]:
         """The array (..., Y, X) of each of `all_channels`."""
+        return self._arrays([each for _, each in self.all_channels])
+
+    @property
+    def measurable(self) -> dict[str, Any]:
+        """The same by the names that tables have for these channels."""
+        layers = [layer_info(layer) for layer in self.images]
+        channels = all_image_channels(self.sources, layers)
+        called = measured_names(channels, layers)
+        return dict(zip((called[each] for each in channels), self._arrays(channels), strict=True))
+
+    def _arrays(self, channels: Sequence[LayerChannel]) -> list[Any]:
         known = {layer_key(layer): layer for layer in self.images}
         return [
             channel_array(known[each.layer], each.part, level_of(known[each.layer]))
-            for _, each in self.all_channels
+            for each in channels
         ]

@@ -224,9 +224,12 @@ class ObjectTableModel(QAbstractTableModel):
             return None
         if not isinstance(value, float):
             return str(value)
-        return (
-            "" if _is_missing(value) else f"{value:.2f}" if index.column() == 3 else f"{value:.4g}"
-        )
+        if _is_missing(value):
+            return ""
+        if index.column() == 3:
+            return f"{value:.2f}"
+        rounded = float(f"{value:.4g}")
+        return f"{rounded:.0f}" if rounded >= 10_000 else f"{value:.4g}"  # not 2.548e+06
 
 
 def _by_program() -> QFont:

@@ -8,7 +8,7 @@ from qtpy.QtCore import QObject, Qt, Signal
 from qtpy.QtGui import QAction
 from qtpy.QtWidgets import QDialog, QDialogButtonBox, QWidget
 
-from napari_simmat.batch.options import TableOptions
+from napari_simmat.batch.options import SegmentTableOptions
 from napari_simmat.widgets.controls import form_rows, text_label, vbox
 from napari_simmat.widgets.forms import Options
 
@@ -17,7 +17,7 @@ ACTION = "What the saved table holds ..."
 
 
 class SavedTable(QObject):
-    """The choice of statistics and indices; a right click on some widgets offers it.
+    """The choice of statistics, indices and channels; a right click on some widgets offers it.
 
     Attributes
     ----------
@@ -30,7 +30,7 @@ class SavedTable(QObject):
     def __init__(self, *offering: QWidget, parent: QWidget) -> None:
         super().__init__(parent)
         self._parent = parent
-        self._value = TableOptions()
+        self._value = SegmentTableOptions()
         self.dialog: TableDialog | None = None
         self.action = QAction(ACTION, self)
         self.action.triggered.connect(lambda: self.ask())
@@ -38,11 +38,11 @@ class SavedTable(QObject):
             widget.setContextMenuPolicy(Qt.ContextMenuPolicy.ActionsContextMenu)
             widget.addAction(self.action)
 
-    def value(self) -> TableOptions:
+    def value(self) -> SegmentTableOptions:
         """What was chosen."""
         return self._value
 
-    def set_value(self, value: TableOptions) -> None:
+    def set_value(self, value: SegmentTableOptions) -> None:
         """Take the choice of the last session, unless its file was changed to nonsense."""
         with suppress(ValueError):
             _ = value.settings
@@ -60,17 +60,18 @@ class SavedTable(QObject):
 
 
 class TableDialog(QDialog):
-    """Statistics and indices; it stays open, and says why, if one of them does not exist."""
+    """Statistics, indices, channels; it stays open, and says why, if one does not exist."""
 
-    def __init__(self, value: TableOptions, parent: QWidget) -> None:
+    def __init__(self, value: SegmentTableOptions, parent: QWidget) -> None:
         super().__init__(parent)
         self.setWindowTitle(TITLE)
         self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        self.options = Options(TableOptions(), self)
+        self.options = Options(SegmentTableOptions(), self)
         self.options.set_value(value)
         self.options["index"].setPlaceholderText("ndvi; ratio=nir/red")
         rows = QWidget()
-        self.options.add_rows(form_rows(parent=rows))
+        shown = "statistics", "index", "all_channels"  # the class has a field of its own
+        self.options.add_rows(form_rows(parent=rows), *shown)
         self.problem = text_label("warning")
         self.problem.hide()
         both = QDialogButtonBox.StandardButton

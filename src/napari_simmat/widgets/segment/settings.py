@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from napari_simmat.annotation.channel_choice import RememberedChannels
 from napari_simmat.annotation.label_editor import Overlap
-from napari_simmat.batch.options import TableOptions
+from napari_simmat.batch.options import SegmentTableOptions
 from napari_simmat.engine.settings import Compute
 from napari_simmat.io.files import atomic_write, user_folder
 from napari_simmat.io.plain import FLAT, from_plain, to_plain
@@ -48,7 +48,7 @@ class TabSettings:
     """How planes of patients are seen."""
     channels: tuple[RememberedChannels, ...] = ()
     """The channels that were chosen by hand, the last first."""
-    table: TableOptions = field(default_factory=TableOptions)
+    table: SegmentTableOptions = field(default_factory=SegmentTableOptions)
     """What the table beside saved objects holds."""
 
 

@@ -86,10 +86,13 @@ class SegmentTab(SegmentForm):
         self.learning = Learning(workspace, inference, self.autosave)
         self.actions = self._make_actions()
         shortcuts = {name: partial(self.act, name) for name in self.actions}
-        # C is napari's on the image itself: ours only while something can be committed.
-        self.keys = KeyBindings(
-            viewer, shortcuts, lambda name: name == "commit" and controller.can_commit
-        )
+        # C is napari's on the image itself: ours only while something can be committed. So is E
+        # on boxes: only where an object is.
+        wanted = {
+            "commit": lambda: controller.can_commit,
+            "edit": lambda: bool(controller.objects.target_labels()),
+        }
+        self.keys = KeyBindings(viewer, shortcuts, lambda name: name in wanted and wanted[name]())
         self.list_keys = ListShortcuts(self, self.keys)
         self.drawing = ObjectDrawing(viewer)
         self.rows = LayerRows(viewer, self)
@@ -245,6 +248,7 @@ class SegmentTab(SegmentForm):
         everything.labeled_within = lambda: learn.labeled_within
         panel = self.object_panel
         self.exporter.table = lambda: panel.saved_table.value().settings
+        self.exporter.channels = lambda: self._choice().measurable
         parts = (self.buttons, self.channel_panel, panel, stack, automatic)
         for part in (*parts, self.review_panel, encoding):
             part.acted.connect(self.act)

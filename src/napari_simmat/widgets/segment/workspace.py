@@ -25,6 +25,7 @@ from napari_simmat.annotation.prompt_state import Plane, Prompts, PromptState
 from napari_simmat.engine.coordinates import AxisOrder
 from napari_simmat.engine.masks import LabelIndex
 from napari_simmat.widgets.controls import Status, StatusKind
+from napari_simmat.widgets.layer_data import PROVENANCE
 from napari_simmat.widgets.placement import ImageGeometry
 from napari_simmat.widgets.segment import outputs
 from napari_simmat.widgets.segment.images_in_view import (
@@ -253,17 +254,31 @@ class Workspace(QObject):
         session = self.session
         renamed = geometry.axis_names != session.geometry.usual.axis_names
         moved = not np.array_equal(geometry.matrix, session.geometry.matrix)
+        before = session.geometry.usual
         session.geometry = geometry.seen(session.geometry.order)
         if moved:  # its pixels may have another shape now
             self._views.clear()
             session.clear_predictions()
         if moved or self.prompt_layers.points is None:
             self.show_prompts(session.prompt_state)
+        self._carry(before, geometry)
         if moved:
             self.subject_changed.emit()
         elif renamed:
             self.view_changed.emit()
+        if before.layer_options()["units"] != geometry.layer_options()["units"]:
+            self.objects_changed.emit()  # the sizes of all
         return moved
+
+    def _carry(self, before: ImageGeometry, geometry: ImageGeometry) -> None:
+        """Let the layers that the tab made for an image follow it."""
+        editor, prompts = self.session.editor, self.prompt_layers
+        layers = [self.preview.layer, prompts.points, prompts.boxes]
+        if editor is not None:
+            layers += [editor.layer, self.classes.layer(editor)]
+        for layer in layers:
+            if layer is not None and PROVENANCE in layer.metadata:
+                geometry.carry(layer, before)
 
     def viewed_image(self) -> ImageValue | None:
         """The image in its current view; None if none is chosen."""
