@@ -56,7 +56,7 @@ def points_along(vertices: NDArray[np.float64]) -> NDArray[np.float64]:
     return _at(vertices, lengths, np.linspace(0, lengths[-1], count))
 
 
-def closes(line: Line) -> bool:
+def closes(line: Line | NDArray[np.float64]) -> bool:
     """Whether a line encloses something, rather than leads somewhere."""
     vertices = np.asarray(line, np.float64)
     length = float(np.linalg.norm(np.diff(vertices, axis=0), axis=1).sum())
