@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage as ndi
 
 from napari_simmat.engine.outlines import shape_mask
 from napari_simmat.engine.prompts import Prompt
@@ -205,3 +206,15 @@ def test_line_may_outline_the_object_anew(rows, columns, named, expected):
         **named,
     )
     assert outlines_anew(BAR, enclosed, prompt) is expected
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_windows_of_an_outline_change_no_distance(seed):
+    rng = np.random.default_rng(seed)
+    drawn = ndi.gaussian_filter(rng.normal(size=SHAPE), 5) > 0.02 * (seed % 3 - 1)
+    predicted = ndi.gaussian_filter(rng.normal(size=SHAPE), 4) > 0
+    inner, outer = (ndi.distance_transform_edt(side) for side in (drawn, ~drawn))
+    reach = 0.15 * inner.max()
+    expected = (inner > reach) | (predicted & (outer <= reach))
+    assert np.array_equal(settle_rim(drawn, predicted), expected)
+    assert drawn[:, [0, -1]].any(), "also at the border"

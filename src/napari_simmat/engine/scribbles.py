@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
-from napari_simmat.engine.masks import Mask, iou
+from napari_simmat.engine.masks import Mask, bounding_box, iou
 from napari_simmat.engine.outlines import box_and_mask, shape_mask
 from napari_simmat.engine.prompts import Prompt
 
@@ -102,10 +102,18 @@ def settle_rim(drawn: Mask, predicted: Mask) -> Mask:
     The model mistakes what it has never seen, and a hand is off by some pixels: each alone is right
     less often than the two (docs/reports/finishing.md).
     """
-    inner = ndi.distance_transform_edt(drawn)
-    reach = max(RIM * float(inner.max()), 1.0)
-    outer = ndi.distance_transform_edt(~drawn) if not drawn.all() else np.zeros(drawn.shape)
-    return np.asarray((inner > reach) | (predicted & (outer <= reach)), bool)
+    box = bounding_box(drawn)
+    settled = np.zeros_like(drawn)
+    if box is None:
+        return settled
+    inside = _grown(box, 1, drawn.shape)
+    depths = ndi.distance_transform_edt(drawn[inside])
+    reach = max(RIM * float(depths.max()), 1.0)
+    near = _grown(box, math.ceil(reach), drawn.shape)
+    distances = ndi.distance_transform_edt(~drawn[near])
+    settled[near] = predicted[near] & (distances <= reach)
+    settled[inside] |= depths > reach
+    return settled
 
 
 def outlines_anew(mask: Mask, enclosed: Mask, prompt: Prompt) -> bool:
@@ -187,9 +195,8 @@ def correct_by_scribble(mask: Mask, predicted: Sequence[Mask], line: Line, label
     """
     wrong_side = ~mask if label else mask
     rows, columns = pixels_along(line, mask.shape)
-    depths = ndi.distance_transform_edt(wrong_side)[rows, columns]
     # What is missing is not broader than the object, however far away the line is.
-    depths = np.minimum(depths, math.sqrt(np.count_nonzero(mask) / math.pi))
+    depths = _depths(wrong_side, rows, columns, math.sqrt(np.count_nonzero(mask) / math.pi))
     possible = _disks(rows, columns, POSSIBLE * depths, mask.shape) & wrong_side
     by_model = np.zeros_like(mask)
     for other in predicted:
@@ -206,6 +213,24 @@ def _at(
 ) -> NDArray[np.float64]:
     """Points (N, 2) on a line (M, 2) whose vertices lie at `lengths` along it."""
     return np.stack([np.interp(where, lengths, column) for column in vertices.T], axis=1)
+
+
+def _grown(box: tuple[slice, ...], margin: int, shape: tuple[int, ...]) -> tuple[slice, ...]:
+    """Rows and columns of a box with a margin, on a plane (Y, X)."""
+    spans = zip(box, shape, strict=True)
+    return tuple(slice(max(s.start - margin, 0), min(s.stop + margin, end)) for s, end in spans)
+
+
+def _depths(
+    side: Mask, rows: NDArray[np.intp], columns: NDArray[np.intp], most: float
+) -> NDArray[np.float64]:
+    """How deep pixels lie within a side (Y, X) of an outline, at most `most`."""
+    box = slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1)
+    near = _grown(box, math.ceil(most) + 1, side.shape)
+    if side[near].all():
+        return np.full(len(rows), most)
+    depths: NDArray[np.float64] = ndi.distance_transform_edt(side[near])
+    return np.minimum(depths[rows - near[0].start, columns - near[1].start], most)
 
 
 def _disks(
