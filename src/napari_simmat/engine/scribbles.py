@@ -229,8 +229,9 @@ def _depths(
     near = _grown(box, math.ceil(most) + 1, side.shape)
     if side[near].all():
         return np.full(len(rows), most)
-    depths: NDArray[np.float64] = ndi.distance_transform_edt(side[near])
-    return np.minimum(depths[rows - near[0].start, columns - near[1].start], most)
+    depths = ndi.distance_transform_edt(side[near])
+    of_line = depths[rows - near[0].start, columns - near[1].start]
+    return np.asarray(np.minimum(of_line, most), np.float64)
 
 
 def _disks(
