@@ -36,7 +36,15 @@ from napari_simmat.io.captures import home_of, propose_in
 from napari_simmat.io.readers import label_ending, read_image, read_labels, stem_of
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.capture_offer import CaptureOffer
-from napari_simmat.widgets.controls import Button, Status, hbox, text_label, vbox
+from napari_simmat.widgets.controls import (
+    Button,
+    MenuButton,
+    Status,
+    hbox,
+    keep_place,
+    text_label,
+    vbox,
+)
 from napari_simmat.widgets.forms import PathField
 from napari_simmat.widgets.layer_data import image_geometry, image_value, layer_info, layer_key
 from napari_simmat.widgets.readers import image_layer_data
@@ -210,11 +218,13 @@ class FolderPanel(QWidget):
         self.captures = CaptureOffer(self.folder)
         self.batch = Button("From Batch tab", tip="Take the images and results of the Batch tab")
         self.batch.hide()
-        self.previous = Button(
-            "Previous image", shortcut_text("previous image"), "Save and close; open the one before"
+        self.next = MenuButton(
+            f"Next image  {shortcut_text('next image')}",
+            "Save and close; open the next one. The list has the one before",
+            splits=True,
         )
-        self.next = Button(
-            "Next image", shortcut_text("next image"), "Save and close; open the next one"
+        self.previous = self.next.menu().addAction(
+            f"Previous image\t{shortcut_text('previous image')}"
         )
         self.empty = Button("No objects here", tip="Save it as done without objects; open the next")
         self.place = text_label("muted")
@@ -229,14 +239,23 @@ class FolderPanel(QWidget):
             parent=self,
         )
         self.strip = QWidget()
-        vbox(hbox(self.previous, self.next), self.empty, self.place, parent=self.strip)
+        self._row = QWidget()
+        hbox((self.next, 1), (self.empty, 1), parent=self._row)
+        keep_place(self._row)
+        vbox(self._row, self.place, parent=self.strip)
         self.by_score.toggled.connect(self.order_chosen)
         self.folder.changed.connect(self._on_folder)
         self.folder.path.editingFinished.connect(self._on_typed)
         self.set_state(can_go=False, place="")
 
-    def set_state(self, *, can_go: bool, place: str, is_empty: bool = True) -> None:
-        """Show where the list stands, whether one can go on, and whether nothing was done here."""
+    def set_state(
+        self, *, can_go: bool, place: str, is_empty: bool = True, held: bool = False
+    ) -> None:
+        """Show where the list stands, whether one can go on, and whether nothing was done here.
+
+        An image is `held` while something is open on it that is committed or discarded first.
+        """
+        self._row.setVisible(not held)
         self.empty.setVisible(can_go and is_empty)
         self.by_score.setEnabled(can_go or not place)
         self.previous.setEnabled(can_go)
