@@ -598,7 +598,11 @@ class SegmentTab(SegmentForm):
         is_empty = not self.workspace.prompted and (editor is None or not editor.labels)
         held = self.controller.can_commit
         self.folder_panel.set_state(
-            can_go=can_go, place=folder.described(), is_empty=is_empty, held=held
+            can_go=can_go,
+            place=folder.described(),
+            is_empty=is_empty,
+            held=held,
+            older=folder.older,
         )
 
     def _show_learning(self) -> None:
