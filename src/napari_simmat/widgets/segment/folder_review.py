@@ -20,6 +20,23 @@ _MOST = 1 << 22
 """Bytes; a larger list of what was seen is not read."""
 
 
+class Pace:
+    """How fast things are gone over, and how long the rest takes."""
+
+    def __init__(self) -> None:
+        self._begun, self._here = time.monotonic(), 0
+
+    def add(self) -> None:
+        """One more was gone over."""
+        self._here += 1
+
+    def left(self, rest: int) -> str:
+        """How long the rest takes at the pace so far, such as ``about 4 min left``; or empty."""
+        if self._here < _PACE or rest <= 0:
+            return ""
+        return time_left(time.monotonic() - self._begun, self._here, rest)
+
+
 class SeenImages:
     """Which images of a list were looked at, remembered from session to session.
 
@@ -34,7 +51,7 @@ class SeenImages:
         known = hashlib.sha256("\0".join(sorted(names)).encode()).hexdigest()[:24]
         self._file = user_folder("seen") / f"{known}.json"
         self._seen = self._read() & set(names) if names else set()
-        self._begun, self._here = time.monotonic(), 0
+        self._pace = Pace()
 
     def __contains__(self, number: int) -> bool:
         return self._names[number] in self._seen
@@ -48,7 +65,7 @@ class SeenImages:
         if name in self._seen:
             return
         self._seen.add(name)
-        self._here += 1
+        self._pace.add()
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             with atomic_write(self._file) as temporary:
@@ -58,10 +75,7 @@ class SeenImages:
 
     def left(self) -> str:
         """How long the rest takes at the pace so far, such as ``about 4 min left``."""
-        rest = len(self._names) - len(self._seen)
-        if self._here < _PACE or not rest:
-            return ""
-        return time_left(time.monotonic() - self._begun, self._here, rest)
+        return self._pace.left(len(self._names) - len(self._seen))
 
     def _read(self) -> set[str]:
         try:
@@ -76,4 +90,4 @@ class SeenImages:
 
 
 _PACE = 3
-"""Images that must have been looked at before the time left is told."""
+"""Things that must have been gone over before the time left is told."""

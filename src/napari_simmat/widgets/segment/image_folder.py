@@ -75,6 +75,11 @@ NOT_LOGGED = (
 )
 UNREADABLE = "{} cannot be opened. {}"
 SKIPS_IT = "Next image skips it."
+ALL_SEEN = "All images were looked at."
+NOT_REJECTED = (
+    "An image is not rejected: mend ({edit}) or delete ({delete}) what is wrong in it, then accept "
+    "({accept}) it."
+)
 AT_THE_END = "{} is the {} image; its work is saved."
 NOT_REPLACED = (
     "{} could not be restored, so it is not replaced. Use Save with another name, or move that "
@@ -477,6 +482,34 @@ class ImageFolder(QObject):
         else:
             which = "last" if step > 0 else "first"
             self._save(partial(self._say, AT_THE_END.format(self.current.name, which)))
+
+    def accept(self) -> None:
+        """Take the current image as it is, as done, and open the next."""
+        image, session = self.current, self._session()
+        if self.busy or image is None or session is not self._workspace.session:
+            return
+        editor = None if session is None else session.editor
+        is_empty = editor is None or not editor.labels
+        if is_empty and session is not None and not image.is_done and not session.prompt_state:
+            self.mark_empty()
+            return
+        self._unsaved = self._unsaved or not image.is_done
+        self.go(1)
+
+    def go_on(self) -> None:
+        """Open the next image that nobody has seen; behind the last the first."""
+        count = len(self.images)
+        others = ((self.number + step) % count for step in range(1, count))
+        unseen = next((number for number in others if number not in self._seen), None)
+        if unseen is None:
+            self._say(ALL_SEEN)
+        else:
+            self.go(unseen - self.number)
+
+    def reject(self) -> None:
+        """Say what is done with an image that is not right."""
+        keys = {name: shortcut_text(name) for name in ("edit", "delete", "accept")}
+        self._say(NOT_REJECTED.format(**keys))
 
     def mark_empty(self) -> None:
         """Save the current image as one that holds no objects, and open the next."""

@@ -74,7 +74,7 @@ DISCARD_TIP = "Take away what a commit would write ({key})"
 MORE_SETTINGS = "More settings"
 NEXT_DOUBTFUL = "Doubtful ({count})  {key}"
 NEXT_TIP = "Go to the draft that is least certain; {key} opens it, and clicks mend it"
-REVIEWED = "{drafts} left, {settled} decided"
+REVIEWED = "{settled} done, {drafts} left"
 CANDIDATE = "Mask {number} of {count}"
 CANDIDATE_TIP = "{name}: click to choose it ({key} for the next)"
 BAR_TIP = "{plane}: {certainty:.2f}{doubt}. Click to go there."
@@ -517,16 +517,17 @@ class ReviewPanel(Panel):
         self.set_state(drafts=0, doubtful=0, settled=0)
 
     def set_state(
-        self, *, drafts: int, doubtful: int, settled: int, prompted: bool = False
+        self, *, drafts: int, doubtful: int, settled: int, prompted: bool = False, left: str = ""
     ) -> None:
-        """Show how many drafts are open, how many of these are doubtful, how many are settled.
+        """Show how many drafts are open, doubtful, and settled, and how long the rest takes.
 
         While prompts are open (`prompted`) they hide the drafts, and nothing can be done with them.
         """
         self.setVisible(drafts > 0)
         self._row.setVisible(not prompted)
         self.next.setText(NEXT_DOUBTFUL.format(count=doubtful, key=_KEYS["next doubtful"]))
-        self.left.setText(REVIEWED.format(drafts=pluralize(drafts, "draft"), settled=settled))
+        counts = REVIEWED.format(drafts=pluralize(drafts, "draft"), settled=settled)
+        self.left.setText(", ".join(filter(None, (counts, left))))
         self.bar.setRange(0, max(1, drafts + settled))
         self.bar.setValue(settled)
 

@@ -167,6 +167,7 @@ class SegmentTab(SegmentForm):
             "join planes": lambda: tracks.link_all(self.stack_panel.along_value()[0], JOIN_PLANES),
             "link": lambda: tracks.link(axis()),
             "cut link": lambda: tracks.cut(axis()),
+            **{name: partial(self._review, name) for name in ("accept", "reject", "next doubtful")},
             "next image": lambda: self.image_folder.go(1),
             "previous image": lambda: self.image_folder.go(-1),
             "no objects": self.image_folder.mark_empty,
@@ -412,6 +413,16 @@ class SegmentTab(SegmentForm):
 
     # ------------------------------------------------------------------ actions
 
+    def _review(self, name: str) -> None:
+        """Go over drafts; where there are none, over the images of a folder by the same keys."""
+        drafts, folder = self.controller.review, self.image_folder
+        reviews_images = folder.current is not None and not drafts.has_drafts
+        {
+            "accept": folder.accept if reviews_images else drafts.accept,
+            "reject": folder.reject if reviews_images else drafts.reject,
+            "next doubtful": folder.go_on if reviews_images else drafts.go_on,
+        }[name]()
+
     @needs_image
     def _propagate(self, session: LayerSession) -> None:
         stack = self.stack_panel
@@ -535,7 +546,11 @@ class SegmentTab(SegmentForm):
         prompted = session is not None and plane is not None and session.prompt_state.on(plane)
         open_, settled = review.counts
         self.review_panel.set_state(
-            drafts=open_, doubtful=review.doubtful, settled=settled, prompted=bool(prompted)
+            drafts=open_,
+            doubtful=review.doubtful,
+            settled=settled,
+            prompted=bool(prompted),
+            left=review.left,
         )
 
     def _show_layers(self) -> None:
