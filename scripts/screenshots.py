@@ -417,7 +417,7 @@ def folder() -> None:
             settle(tab)
             tab.folder_panel.next.click()
             settle(tab)
-        tab.folder_panel.previous.click()
+        tab.folder_panel.previous.trigger()
         settle(tab)
         viewer.reset_view()
         save(viewer, tab, "window-folder")

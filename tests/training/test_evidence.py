@@ -12,8 +12,10 @@ from napari_simmat.training.evidence import (
     CHANCE,
     FEW_LEFT,
     FEW_TOLD,
+    FITS_LEAST,
     LEAP,
     LEAP_NOISE,
+    LOSES_ALONE,
     NOT_BETTER,
     ONE_LOSES,
     AdaptationChoice,
@@ -162,3 +164,25 @@ def test_one_fold_alone_says_nothing():
     assert all_folds.is_conclusive
     assert not replace(all_folds, after=all_folds.after[:1]).is_conclusive
     assert replace(all_folds, after=all_folds.after[:2]).verdict().gain == pytest.approx(15)
+
+
+def test_refusal_names_the_object_that_gains_far_less():
+    evidence = found(0.1, 0.1, -0.5, 0.1, 0.1, other=-0.6)
+    hindrance = evidence.hindrance()
+    assert hindrance is not None
+    assert hindrance.number == 2
+    # The click loses 50 points and the box stays; those of the others gain 10.
+    assert hindrance.told(7) == LOSES_ALONE.format(7, -25, 5)
+    assert found(0.1, 0.1, 0.1, 0.1, 0.1).hindrance() is None
+    assert found(0.1, 0.1, -0.1, 0.1, 0.1).hindrance() is None, "10 points below the others"
+    assert found(0.1, 0.1, -0.5).hindrance() is None, "of three none stands apart"
+
+
+def test_refusal_names_the_object_that_fits_far_less():
+    before = {3: [0.9, 0.94], 4: [0.9, 0.94], 5: [0.44, 0.52], 6: [0.9, 0.94]}
+    nothing_learned = Evidence(BOTH, [[3, 4], [5, 6]], before, [])
+    hindrance = nothing_learned.hindrance()
+    assert hindrance is not None
+    assert hindrance.told(12) == FITS_LEAST.format(12, 48, 92)
+    after = [[[before[n] for n in fold]] * 2 for fold in ([3, 4], [5, 6])]
+    assert Evidence(BOTH, [[3, 4], [5, 6]], before, after).hindrance() == hindrance

@@ -203,6 +203,17 @@ def test_model_that_is_not_better_is_not_offered(base, monkeypatch):
     assert found.sentence.startswith("Nothing changed")
 
 
+def test_refusal_names_the_object_by_its_label(base, monkeypatch):
+    def scored(self, *_):
+        yield from ()
+        return [[[0.48 if self.objects[n].label == 3 else 0.92] * 2 for n in self.new]]
+
+    monkeypatch.setattr(evidence, "MIN_LEFT", 100.5)
+    monkeypatch.setattr(few_shot.FewShotRun, "_score_job", scored)
+    found = learned(base, squares())
+    assert found.sentence.endswith(evidence.FITS_LEAST.format(3, 48, 92))
+
+
 @pytest.mark.parametrize("count", [0, 2])
 def test_learning_refuses_too_few_objects(base, count):
     with pytest.raises(ValueError, match=TOO_FEW.format(f"{MIN_OBJECTS} objects", count, "are")):

@@ -66,7 +66,7 @@ def test_objects_of_a_capture_are_saved_beside_its_bands(window, flight):
     window.push(window.tab.folder_panel.next)
     assert window.tab.folder_panel.place.text() == "2 of 2, 2 seen, 1 done · IMG_1"
     np.testing.assert_array_equal(tifffile.imread(flight / "IMG_0_labels.tif"), made)
-    window.push(window.tab.folder_panel.previous)
+    window.pick(window.tab.folder_panel.previous)
     np.testing.assert_array_equal(window.workspace.objects.data, made)
 
 

@@ -12,6 +12,7 @@ from qtpy.QtWidgets import QApplication
 from napari_simmat.widgets import garbage
 from napari_simmat.widgets.garbage import LeftOut, no_garbage_collection
 from napari_simmat.widgets.main import SimMATWidget
+from napari_simmat.widgets.segment.outputs import PREVIEW
 
 
 class Pixels(np.ndarray):
@@ -57,8 +58,14 @@ def test_opening_leaves_imports_out_until_the_tab_is_closed(viewer, qtbot):
     with qtbot.waitSignal(widget.opened, timeout=180_000):
         widget.show()
     assert gc.get_freeze_count() > 3 * len(gc.get_objects())
+    qtbot.waitUntil(lambda: PREVIEW in viewer.layers, timeout=180_000)
+    left_out: list[int] = []
+    viewer.layers.events.removed.connect(lambda _: left_out.append(gc.get_freeze_count()))
     widget.release()
-    assert gc.get_freeze_count() == 0
+    qtbot.waitUntil(lambda: gc.get_freeze_count() == 0)
+    assert PREVIEW not in viewer.layers
+    assert left_out, "the tab removes its layers"
+    assert min(left_out) > 0, "a removal collects garbage, and would walk all that is imported"
 
 
 def test_removed_layer_that_came_later_is_freed(viewer, owner):

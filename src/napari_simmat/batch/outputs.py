@@ -492,7 +492,7 @@ def save_objects_job(
     tracks = objects.tracks()
     if tracks:
         targets["tracks"] = folder / f"{stem}_res_track.txt"
-    columns, rows = _saved_table(objects)
+    columns, rows = saved_table(objects)
     axes, reference = objects.axes, objects.reference
     with atomic_outputs(*targets.values()) as parts:
         temporary = dict(zip(targets, parts, strict=True))
@@ -501,7 +501,7 @@ def save_objects_job(
             write = label_writer(path.name)
             write(temporary["labels"], objects.labels, axes=axes, reference=reference)
         else:
-            OBJECT_FORMATS[kind].write(temporary["labels"], _object_set(objects))
+            OBJECT_FORMATS[kind].write(temporary["labels"], object_set_of(objects))
         write_table(temporary["table"], columns, rows)
         if "classes" in targets:
             yield Progress(2, steps, "writing the classes")
@@ -512,7 +512,7 @@ def save_objects_job(
     return list(targets.values())
 
 
-def _saved_table(objects: LabeledObjects) -> tuple[list[str], list[dict[str, object]]]:
+def saved_table(objects: LabeledObjects) -> tuple[list[str], list[dict[str, object]]]:
     """Columns and rows of the table beside saved objects."""
     values = value_columns(objects.channels, objects.table, objects.image, objects.measured)
     rows = measure_objects(
@@ -534,7 +534,7 @@ def _saved_table(objects: LabeledObjects) -> tuple[list[str], list[dict[str, obj
     return columns, rows
 
 
-def _object_set(objects: LabeledObjects) -> ObjectSet:
+def object_set_of(objects: LabeledObjects) -> ObjectSet:
     """The objects as formats other than label images take them."""
     return ObjectSet.of_labels(
         objects.labels,

@@ -82,6 +82,14 @@ FEW_LEFT = (
     "Nothing changed: {} reaches {:.0f} % mean IoU on these objects, by a click and by a box. From "
     "fewer than {} a gain below {:.0f} points may be chance; commit more."
 )
+LOSES_ALONE = " Object {} stands in the way: it changes by {:+z.1f} points, the others by {:+z.1f}."
+FITS_LEAST = " Object {} fits least: {:.0f} % IoU, the others {:.0f} %. Look at its outline first."
+APART = 15.0
+"""Points that an object is below the mean of the others, at least, where it is named."""
+MIN_TOLD = 4
+"""Objects from which on one can stand apart from the others."""
+APART_SPREADS = 3.0
+"""And standard deviations of the others."""
 
 
 class LeftOutScores(NamedTuple):
@@ -166,6 +174,31 @@ def _surely_loses(gain: float, noise: float) -> bool:
     return gain < -MAX_LOSS - NOISE_FACTOR * noise
 
 
+class Hindrance(NamedTuple):
+    """An object that stands apart from the others, and what is said of it."""
+
+    pattern: str
+    number: int
+    value: float
+    others: float
+
+    def told(self, label: int) -> str:
+        """The sentence, with the object's id."""
+        return self.pattern.format(label, self.value, self.others)
+
+
+def _apart(pattern: str, numbers: Sequence[int], values: NDArray[np.float64]) -> Hindrance | None:
+    """The object whose value (N,), in points, is far below those of the others, if there is one."""
+    if len(values) < MIN_TOLD:
+        return None
+    lowest = int(values.argmin())
+    others = np.delete(values, lowest)
+    least = max(APART, APART_SPREADS * float(others.std()))
+    if others.mean() - values[lowest] < least:
+        return None
+    return Hindrance(pattern, numbers[lowest], float(values[lowest]), float(others.mean()))
+
+
 def nothing_to_gain(name: str, before: LeftOutScores, new: int) -> str:
     """Why a model of that name need not learn from so many new objects, if so.
 
@@ -205,12 +238,32 @@ class Evidence:
         """Whether two folds were scored, so that one can choose for the other."""
         return len(self.after) > 1
 
+    def hindrance(self) -> Hindrance | None:
+        """The object that gains far less than the others, else that which fits far less; or None.
+
+        Before anything was learned it is the one that the model's masks fit far less.
+        """
+        if not self.is_conclusive:
+            numbers, before = list(self.before), np.array(list(self.before.values()))
+            return _apart(FITS_LEAST, numbers, 100 * before.mean(1))
+        numbers, before, after, fold_of = self._scored()
+        told = _cross_fitted(after, 100 * (after - before), fold_of)
+        gains = _apart(LOSES_ALONE, numbers, 100 * (told - before).mean(1))
+        return gains or _apart(FITS_LEAST, numbers, 100 * told.mean(1))
+
+    def _scored(
+        self,
+    ) -> tuple[list[int], NDArray[np.float64], NDArray[np.float64], NDArray[np.intp]]:
+        """Numbers (N,), scores before (N, 2) and after (C, N, 2), and the fold of each object."""
+        done = self.folds[: len(self.after)]
+        numbers = list(chain.from_iterable(done))
+        before = np.array([self.before[number] for number in numbers])
+        after = np.concatenate([np.array(fold) for fold in self.after], axis=1)
+        return numbers, before, after, np.repeat(np.arange(len(done)), [len(each) for each in done])
+
     def verdict(self) -> Verdict:
         """What the folds that were scored so far say, at least two."""
-        done = self.folds[: len(self.after)]
-        before = np.array([self.before[number] for number in chain.from_iterable(done)])  # (N, 2)
-        after = np.concatenate([np.array(fold) for fold in self.after], axis=1)  # (C, N, 2)
-        fold_of = np.repeat(np.arange(len(done)), [len(fold) for fold in done])  # (N,)
+        _, before, after, fold_of = self._scored()
         gains = 100 * (after - before)
         best = _best(gains)
 

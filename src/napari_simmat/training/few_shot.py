@@ -315,16 +315,23 @@ class FewShotRun:
         before = LeftOutScores.of(list(self.evidence.before.values()))
         refusal = nothing_to_gain(self.base.spec.name, before, len(self.new))
         if refusal:
-            return self._result(Verdict.none(before), refusal)
+            return self._result(Verdict.none(before), self._naming(refusal))
         yield from self.measure_after_job(folder)
         verdict = self.evidence.verdict()
         refusal = verdict.refusal(len(self.objects), len(self.new))
         if refusal:
-            return self._result(verdict, refusal)
+            return self._result(verdict, self._naming(refusal))
         student, initial = yield from self.teach_job(folder, train=verdict.choice.strength > 0)
         with self.taking(student, initial, verdict.choice):
             sentence = self._success(verdict)
             return self._result(verdict, sentence, self._checkpoint(student, verdict, sentence))
+
+    def _naming(self, refusal: str) -> str:
+        """A refusal, with the object that hinders learning, if one does."""
+        hindrance = self.evidence.hindrance()
+        if hindrance is None:
+            return refusal
+        return refusal + hindrance.told(self.objects[hindrance.number].label)
 
     def measure_before_job(self, folder: RunFolder | None) -> Job[None]:
         """Score the new objects without learning, unless a state knows it."""

@@ -9,6 +9,7 @@ import numpy as np
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QImage, QPixmap
 from qtpy.QtWidgets import QCheckBox, QGridLayout, QLabel, QLineEdit, QToolButton, QWidget
+from superqt import QElidingLabel
 
 from napari_simmat._text import format_list, pluralize
 from napari_simmat.annotation.channel_choice import (
@@ -83,8 +84,9 @@ class ChannelsForm(QWidget):
         Of the channels.
     remembered
         The choices by hand, the last first: an image that is shown again keeps its own.
-    image, slots, name_fields, removes
-        The list of images, and the widgets of each channel.
+    image, lone, slots, name_fields, removes
+        The list of images, the name of the image where there is one only, and the widgets of each
+        channel.
     section, notes
         The slots, and what is to be said of the choice.
     details
@@ -153,7 +155,9 @@ class ChannelsForm(QWidget):
         notes = (self.remark, self.hint, self.shown, self.displayed)
         vbox(*notes, parent=self.notes, spacing=2)
         vbox(self.section, self.notes, parent=self.details, spacing=2)
-        vbox(self.image, parent=self)
+        self.lone = QElidingLabel()
+        self._offers = self._is_busy = False
+        vbox(self.image, self.lone, parent=self)
         self._show()
 
     @property
@@ -242,8 +246,17 @@ class ChannelsForm(QWidget):
                 for them in (sources, self._value)
             )
             self.shown.setText(DISPLAYED.format(shown=shown, used=used))
-        self.shown.setVisible(offers)
-        self.displayed.setVisible(offers)
+        self._offers = offers
+        self._show_offer()
+
+    def set_busy(self, busy: bool) -> None:
+        """Offer nothing else while objects of the image are looked for or looked over."""
+        self._is_busy = busy
+        self._show_offer()
+
+    def _show_offer(self) -> None:
+        for part in (self.shown, self.displayed):
+            part.setVisible(self._offers and not self._is_busy)
 
     def problem(self) -> str | None:
         """What is wrong with the choice, one sentence; None if nothing is."""
@@ -445,8 +458,8 @@ class ChannelsForm(QWidget):
             self.section.set_title(self._summary())
         self.section.setVisible(self._has_choice() or stack is not None)
         self.ranking.setVisible(self._offers_ranked(stack))
-        self.displayed.hide()
-        self.shown.hide()
+        self._offers = False
+        self._show_offer()
         remark = self._remark()
         self.remark.setText(remark)
         self.remark.setVisible(bool(remark) and not self._named)
@@ -474,6 +487,11 @@ class ChannelsForm(QWidget):
             self.image.addItem(BY_SLOTS if self._layers else NO_IMAGE)
             number = len(self._mappings)
         self.image.setCurrentIndex(number)
+        is_choice = self.image.count() > 1
+        self.lone.setText(self.image.currentText())
+        self.lone.setToolTip(self.lone.text())
+        self.image.setVisible(is_choice)
+        self.lone.setVisible(not is_choice)
 
     def _show_first_axis(self, stack: LayerInfo | None) -> None:
         """Ask whether the first axis of a layer is its channels, as long as nobody has said it."""

@@ -333,6 +333,13 @@ def form_rows(
     return layout
 
 
+def keep_place(widget: QWidget) -> None:
+    """Let nothing move when a widget is hidden."""
+    policy = widget.sizePolicy()
+    policy.setRetainSizeWhenHidden(True)
+    widget.setSizePolicy(policy)
+
+
 def name_controls(root: QWidget) -> None:
     """Name what has no text of its own for screen readers: by its label, else by its tooltip.
 

@@ -16,10 +16,12 @@ from weakref import WeakSet
 import numpy as np
 from napari.components import LayerList
 from napari.layers import Layer
-from qtpy.QtCore import QObject
+from qtpy.QtCore import QObject, QTimer
 
 from napari_simmat.widgets.worker import later
 
+CLOSED = 50
+"""Milliseconds in which napari takes a dock apart and draws what was behind it."""
 HELD_AT_MOST = 256 << 20
 """Bytes of layers that are gone, and are still held because they were left out."""
 
@@ -65,11 +67,14 @@ class LeftOut(QObject):
         layers.events.removed.connect(self._on_removed)
         self._leave_out()
 
-    def release(self) -> None:
-        """Let the next collection walk everything again, as before."""
+    def release(self, pause: int = 0) -> None:
+        """Let collections walk everything again, as before, after `pause` milliseconds.
+
+        What is removed meanwhile costs as little as it did until then.
+        """
         self._collect_later.stop()
         self._layers.events.removed.disconnect(self._on_removed)
-        gc.unfreeze()
+        QTimer.singleShot(pause, gc.unfreeze) if pause else gc.unfreeze()
 
     def _leave_out(self) -> None:
         self._left_out = WeakSet(self._layers)

@@ -39,7 +39,7 @@ from napari_simmat.widgets.controls import (
     tone_sheet,
     vbox,
 )
-from napari_simmat.widgets.garbage import LeftOut
+from napari_simmat.widgets.garbage import CLOSED, LeftOut
 from napari_simmat.widgets.samples import coins
 from napari_simmat.widgets.shortcuts import KEPT_BY_NAPARI, SHORTCUTS, shortcut_text
 from napari_simmat.widgets.torch_import import import_window_job
@@ -149,7 +149,7 @@ class SimMATWidget(QWidget):
                 if name in vars(self):
                     vars(self)[name].release()
             if self._left_out is not None:
-                self._left_out.release()
+                self._left_out.release(2 * CLOSED)  # the preview is removed before
             self._log.close()
 
     def open_now(self) -> None:

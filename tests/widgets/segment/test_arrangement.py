@@ -197,3 +197,22 @@ def test_predictions_alone_have_the_first_rank_in_their_worker(window):
     jobs = [job for job in window.tab.findChildren(BackgroundJob) if job._worker is worker]
     assert len(jobs) > 5
     assert all(job._rank > 0 for job in jobs)
+
+
+@pytest.mark.real_window
+def test_moved_channels_are_seen_whole(window):
+    """The view is reset: what was the channels' axis is not one of the two that are shown."""
+    image = np.stack([gray(), gray()[::-1], gray(), gray(), gray()], axis=-1)
+    window.viewer.add_image(image, name="field", axis_labels=("y", "x", "c"))
+    window.start()
+    assert window.tab.status.offer.text() == arrangement.MOVE_CHANNELS
+    window.push(window.tab.status.offer)
+    moved = window.viewer.layers["field"]
+    assert moved.data.shape == (5, *gray().shape)
+    camera = getattr(window.viewer, "scene", window.viewer).camera
+    middle = (np.array(gray().shape) - 1) / 2
+    assert np.allclose(camera.center[-2:], middle, atol=1)
+    seen = np.array(gray().shape) * camera.zoom
+    canvas = np.array([window.canvas.height(), window.canvas.width()])
+    assert (seen <= canvas).all(), "all of it is in sight"
+    assert (seen > canvas / 2).any(), "and as large as there is room"

@@ -199,6 +199,7 @@ def test_register_moves_the_displaced_channel(window):
     window.tab.channel_panel.registered.emit("shift")
     window.idle()
     dialog = window.tab.channel_tools.dialog
+    assert window.status.text == channel_tools.ASKED.format(channel_tools.SHIFTS)
     down, right = dialog.findChildren(channel_tools.QDoubleSpinBox)[2:]
     assert (down.value(), right.value()) == pytest.approx((3, -4), abs=0.3)
     down.setValue(2.5)
@@ -213,6 +214,7 @@ def test_register_moves_the_displaced_channel(window):
     assert [each.layer for each in value] == [first.layer, str(moved.unique_id), first.layer]
     assert np.array_equal(window.viewer.layers["rig"].data, rig((3, -4)))
     assert window.status.kind == "ready"
+    assert window.workspace.prompt_layers.tool == "point", "still in hand"
 
 
 @pytest.mark.slow

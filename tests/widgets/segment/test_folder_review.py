@@ -1,6 +1,7 @@
 """What was seen of a batch, and its table of all objects, which follows corrections."""
 
 import csv
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,13 @@ from qtpy.QtCore import Qt
 from napari_simmat.batch.plan import find_inputs, plan
 from napari_simmat.batch.summary import ALL_OBJECTS
 from napari_simmat.io.files import user_folder
-from napari_simmat.progress import finish
 from napari_simmat.widgets.batch.tab import BatchTab
-from napari_simmat.widgets.segment.folder_review import SeenImages, follow_job
+from napari_simmat.widgets.segment.folder_review import SeenImages
+from napari_simmat.widgets.segment.image_folder import OLDER
 from tests.widgets.scenes import CENTERS, gray
 
 SHIFT = Qt.KeyboardModifier.ShiftModifier
 NEXT = (Qt.Key.Key_N, SHIFT)
-ALL = "image,label,area\na.tif,1,10\na.tif,2,20\nb.tif,1,30\n"
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -51,22 +51,6 @@ def test_time_left_is_told_after_three_images(monkeypatch):
     assert seen.left() == "about 2 min left", "six images of 20 s"
 
 
-def test_rows_of_one_image_are_replaced_in_their_place(tmp_path):
-    table, own = tmp_path / ALL_OBJECTS, tmp_path / "a_objects.csv"
-    table.write_text(ALL)
-    own.write_text("label,area,mean\n7,70,0.5\n")
-    finish(follow_job(table, "a.tif", own))
-    assert [(row["image"], row["label"], row["area"], row["mean"]) for row in rows(table)] == [
-        ("a.tif", "7", "70", "0.5"),
-        ("b.tif", "1", "30", ""),
-    ]
-    finish(follow_job(table, "c.tif", own))
-    assert [row["image"] for row in rows(table)] == ["a.tif", "b.tif", "c.tif"]
-    own.unlink()
-    finish(follow_job(table, "b.tif", own))
-    assert [row["image"] for row in rows(table)] == ["a.tif", "c.tif"]
-
-
 @pytest.mark.all_tabs
 def test_batch_is_looked_over_from_its_first_image(window, tmp_path, monkeypatch):
     folder, out = tmp_path / "images", tmp_path / "out"
@@ -82,6 +66,8 @@ def test_batch_is_looked_over_from_its_first_image(window, tmp_path, monkeypatch
     (folder / "2.tif").write_text("this is no image")  # broken since
     (out / "2_labels.tif").unlink()
     (out / ALL_OBJECTS).write_text("image,label,area\n0.tif,1,100\n1.tif,1,100\n")
+    (out / "0_coco.json").write_text("{}")
+    (out / "0_overlay.png").write_bytes(b"a picture")
     monkeypatch.setattr(BatchTab, "plan", lambda _: made)
     window.open_widget()
     panel = window.tab.folder_panel
@@ -98,5 +84,9 @@ def test_batch_is_looked_over_from_its_first_image(window, tmp_path, monkeypatch
     window.qtbot.waitUntil(lambda: len(rows(out / ALL_OBJECTS)) == 3)
     found: list[Any] = [(row["image"], row["label"]) for row in rows(out / ALL_OBJECTS)]
     assert found == [("0.tif", "1"), ("0.tif", "2"), ("1.tif", "1")]
+    coco = json.loads((out / "0_coco.json").read_text())
+    assert len(coco["annotations"]) == 2, "the other formats follow"
+    assert panel.older.isVisible()
+    assert panel.older.text() == OLDER.format("0_overlay.png")
     look_over()
     assert panel.place.text().startswith("3 of 3, 2 seen"), "the first that nobody has seen"

@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
     QScrollBar,
     QWidget,
 )
+from tifffile import imwrite
 
 from napari_simmat.engine.settings import AutomaticSettings
 from tests.widgets.scenes import CENTERS, gray, nucleus_in_cell
@@ -64,6 +65,16 @@ def in_sight(window: Any) -> bool:
     return all(whole) and tab.object_panel.table.height() > 4 * 22
 
 
+def reject_one(window: Any) -> None:
+    """Take away the least certain draft, all of which count as doubtful."""
+    session = window.workspace.session
+    window.workspace.propose(session, session.drafts.found._replace(doubt=1.0))
+    window.push(window.tab.review_panel.next)
+    before = len(session.drafts.open)
+    window.push(window.tab.review_panel.reject)
+    assert len(session.drafts.open) == before - 1
+
+
 @pytest.fixture
 def narrow(window):
     """The tab as wide and as high as it is in a window of 1280 x 800, without an image."""
@@ -77,7 +88,10 @@ def test_an_empty_tab_offers_images_and_a_tour(narrow):
     assert names(narrow.tab) == ["Coins", "A cell", "Retina", "Tour in five steps"]
 
 
-def test_each_step_shows_twelve_controls_at_most(narrow):
+@pytest.mark.parametrize(
+    "data", [gray(), [gray(), gray()[::2, ::2]]], ids=["one plane", "a pyramid"]
+)
+def test_each_step_shows_twelve_controls_at_most(narrow, data):
     tab = narrow.tab
     shown = {}
 
@@ -85,7 +99,7 @@ def test_each_step_shows_twelve_controls_at_most(narrow):
         shown[step] = names(tab)
         narrow.qtbot.waitUntil(lambda: in_sight(narrow))  # once Qt has laid it out
 
-    narrow.viewer.add_image(gray(), name="discs")
+    narrow.viewer.add_image(data, name="discs")
     narrow.idle()
     note("ready")
     narrow.click(*CENTERS[0])
@@ -101,15 +115,27 @@ def test_each_step_shows_twelve_controls_at_most(narrow):
     narrow.click(*CENTERS[1])
     note("a click, with classes")
     narrow.commit()
+    narrow.undo(2)
+    narrow.click_row(0)
     narrow.push(tab.buttons.everything)
-    note("everything")
+    note("everything, something undone")
     tab.automatic_panel.set_value(AutomaticSettings(points_per_side=6))
     narrow.push(tab.automatic_panel.start)
     assert tab.review_panel.isVisible()
     assert not tab.sections["everything"].isVisible(), "what is done with drafts is shown instead"
     note("drafts")
+    reject_one(narrow)
+    narrow.undo()
+    assert tab.buttons.redo.isEnabled()
+    note("drafts, something undone")
+    narrow.click(*CENTERS[2])
+    assert not tab.review_panel.accept.isVisible(), "the prompts hide the drafts"
+    note("drafts, a click")
+    narrow.push(tab.buttons.clear)
+    assert tab.review_panel.accept.isVisible()
     narrow.push(tab.buttons.clear)
     assert not tab.review_panel.isVisible()
+    note("drafts are offered back")
     narrow.push(tab.status.offer)
     assert tab.review_panel.isVisible(), "they are brought back"
     narrow.push(tab.buttons.commit)
@@ -130,6 +156,78 @@ def test_a_stack_shows_twelve_controls_at_most(narrow):
     assert narrow.controller.propagation.result is not None
     assert len(controls(narrow.tab)) <= MOST, names(narrow.tab)
     narrow.qtbot.waitUntil(lambda: in_sight(narrow))
+
+
+def test_a_folder_of_stacks_shows_twelve_controls_at_most(narrow, tmp_path):
+    stack = np.stack([gray()] * 3).astype(np.uint8)
+    for name in ("0.tif", "1.tif"):
+        imwrite(tmp_path / name, stack, imagej=True, metadata={"axes": "ZYX"})
+    tab, shown = narrow.tab, {}
+
+    def note(step: str) -> None:
+        shown[step] = names(tab)
+
+    narrow.pick(tab.entries["folder"])
+    tab.folder_panel.folder.set_value(str(tmp_path))
+    narrow.idle()
+    note("ready")
+    assert tab.folder_panel.empty.isVisible()
+    narrow.add_object(*CENTERS[0])
+    narrow.click_row(0)
+    note("a row")
+    where = tab.object_panel.table.mapTo(tab, tab.object_panel.table.rect().topLeft())
+    narrow.click(*CENTERS[1])
+    note("a click")
+    assert not tab.folder_panel.next.isVisible(), "the object is committed or discarded first"
+    assert tab.object_panel.table.mapTo(tab, tab.object_panel.table.rect().topLeft()) == where
+    narrow.push(tab.stack_panel.start)
+    note("planes")
+    narrow.commit()
+    narrow.undo()
+    narrow.click_row(0)
+    narrow.push(tab.buttons.clear)
+    narrow.push(tab.buttons.everything)
+    note("everything")
+    tab.automatic_panel.set_value(AutomaticSettings(points_per_side=6))
+    narrow.push(tab.automatic_panel.start)
+    note("drafts")
+    reject_one(narrow)
+    narrow.undo()
+    note("drafts, something undone")
+    narrow.commit()
+    narrow.push(tab.folder_panel.next)
+    assert tab.folder_panel.place.text().startswith("2 of 2")
+    narrow.pick(tab.folder_panel.previous)
+    assert tab.folder_panel.place.text().startswith("1 of 2")
+    too_many = {step: found for step, found in shown.items() if len(found) > MOST}
+    assert not too_many
+
+
+def test_the_level_is_named_while_it_cannot_be_chosen(narrow):
+    narrow.viewer.add_image([gray(), gray()[::2, ::2]], name="slide")
+    narrow.idle()
+    level = narrow.tab.level
+    assert level.isVisible()
+    assert not level.stated.isVisible()
+    narrow.click(*CENTERS[0])
+    assert not level.isVisible()
+    assert level.stated.isVisible()
+    assert level.stated.text() == level.currentText() != ""
+    narrow.commit()
+    assert level.isVisible()
+
+
+def test_an_image_alone_is_named_and_not_chosen(narrow):
+    narrow.viewer.add_image(gray(), name="discs")
+    narrow.idle()
+    channels = narrow.tab.channels
+    assert channels.lone.isVisible()
+    assert channels.lone.text() == "discs"
+    assert not channels.image.isVisible()
+    narrow.viewer.add_image(gray(), name="others")
+    narrow.idle()
+    assert channels.image.isVisible()
+    assert not channels.lone.isVisible()
 
 
 def test_table_save_and_status_are_seen_with_any_section(narrow):
@@ -212,3 +310,20 @@ def test_save_loads_as_long_as_there_are_no_objects(narrow, monkeypatch):
     narrow.add_object(*CENTERS[0])
     narrow.push(narrow.tab.object_panel.save)
     assert asked == ["load", "save"]
+
+
+def test_what_is_displayed_is_not_offered_among_drafts(narrow):
+    nuclei = narrow.viewer.add_image(gray(), name="nuclei", colormap="blue", blending="additive")
+    narrow.viewer.add_image(gray()[::-1], name="cells", colormap="green", blending="additive")
+    narrow.idle()
+    channels = narrow.tab.channels
+    assert channels.displayed.isVisible()
+    narrow.tab.automatic_panel.set_value(AutomaticSettings(points_per_side=6))
+    narrow.push(narrow.tab.buttons.everything)
+    narrow.push(narrow.tab.automatic_panel.start)
+    assert narrow.controller.review.has_drafts
+    assert not channels.displayed.isVisible()
+    assert len(controls(narrow.tab)) <= MOST, names(narrow.tab)
+    narrow.push(narrow.tab.buttons.clear)
+    assert channels.displayed.isVisible()
+    assert nuclei.visible

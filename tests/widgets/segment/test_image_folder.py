@@ -15,6 +15,7 @@ from qtpy.QtWidgets import QApplication
 
 from napari_simmat.batch.encode import encode_images_job
 from napari_simmat.batch.plan import SegmentConfig, find_images, find_inputs, plan
+from napari_simmat.engine.settings import AutomaticSettings
 from napari_simmat.io.files import user_folder
 from napari_simmat.progress import Progress, finish
 from napari_simmat.widgets.batch.tab import BatchTab
@@ -300,3 +301,37 @@ def test_labels_with_large_ids_keep_them(window, folder, largest):
     saved = tifffile.imread(folder / "0_labels.tif")
     assert set(np.unique(saved)) >= {7, largest}
     np.testing.assert_array_equal(saved == largest, labels == largest)
+
+
+def test_the_keys_of_drafts_go_over_images(window, folder):
+    begin(window, folder)
+    panel = window.tab.folder_panel
+    window.key(Qt.Key.Key_W)
+    assert panel.place.text() == f"2 of {COUNT}, 2 seen, 1 done · 1.tif", "accepted without objects"
+    assert not tifffile.imread(folder / "0_labels.tif").any()
+    window.add_object(*CENTERS[0])
+    window.key(Qt.Key.Key_H)
+    assert window.status.text.startswith("An image is not rejected")
+    window.key(Qt.Key.Key_W)
+    assert place(panel) == f"3 of {COUNT}, 2 done · 2.tif"
+    assert tifffile.imread(folder / "1_labels.tif").max() == 1
+    window.key(*BACK)
+    window.key(*BACK)
+    assert place(panel).startswith("1 of")
+    window.key(Qt.Key.Key_J)
+    assert place(panel).startswith(f"4 of {COUNT}"), "the first that nobody has seen"
+
+
+def test_drafts_go_before_the_images_of_a_folder(window, folder):
+    begin(window, folder)
+    window.tab.automatic_panel.set_value(AutomaticSettings(points_per_side=6))
+    window.tab.act("segment everything")
+    window.idle()
+    open_before = window.controller.review.counts[0]
+    assert open_before > 1
+    window.key_over(*CENTERS[0], Qt.Key.Key_W)
+    assert window.controller.review.counts[0] == open_before - 1
+    assert place(window.tab.folder_panel).startswith("1 of")
+    window.key(Qt.Key.Key_C)
+    window.key(Qt.Key.Key_W)
+    assert place(window.tab.folder_panel).startswith("2 of")

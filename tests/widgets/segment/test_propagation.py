@@ -1,5 +1,6 @@
 """An object followed through a stack in the window: with mouse and keys, on a preview first."""
 
+import threading
 import time
 from typing import Any
 
@@ -9,11 +10,17 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
 from napari_simmat.engine.propagation import PropagationProgress
+from napari_simmat.progress import Progress
 from napari_simmat.widgets.segment.controller import COMMITS_THEN, OPEN_ELSEWHERE, OPEN_THERE
 from napari_simmat.widgets.segment.object_actions import DOUBTFUL_PLANES, LEFT_OPEN
-from napari_simmat.widgets.segment.propagation import DOUBTFUL, KEPT, PROPAGATING
+from napari_simmat.widgets.segment.propagation import (
+    DOUBTFUL,
+    KEPT,
+    MARKED_SINCE,
+    PROPAGATING,
+)
 from tests.nightly import nightly_but
-from tests.widgets.gate import Gate
+from tests.widgets.gate import Gate, click_without_waiting
 from tests.widgets.scenes import iou, nucleus_in_cell
 
 SHAPE = (7, 96, 128)
@@ -218,6 +225,35 @@ def test_planes_appear_as_they_are_found_and_cancel_keeps_them(stack):
     found = np.flatnonzero((stack.objects == 1).any((1, 2)))
     assert found.tolist() == [3, 4, 5]
     assert not stack.mask.any()
+
+
+def test_a_click_while_it_propagates_is_seen_and_told(stack):
+    service, clicked = stack.controller.inference.service, threading.Event()
+    original = service.propagate_job
+
+    def held_until_clicked(*given: Any) -> Any:
+        while not clicked.is_set():
+            yield Progress(0, 1)
+            time.sleep(0.01)
+        return (yield from original(*given))
+
+    service.propagate_job = held_until_clicked
+    stack.click(*CENTER)
+    before = stack.mask[3].copy()
+    stack.tab.act("propagate")
+    click_without_waiting(stack, 8, 8)  # in a corner, far from the ball
+    stack.qtbot.waitUntil(lambda: not stack.controller.inference.busy)
+    clicked.set()
+    stack.idle()
+    assert stack.controller.propagation.result is not None
+    assert stack.controller.propagation.needs_update
+    assert stack.status.text.endswith(MARKED_SINCE)
+    shown = stack.mask[3].copy()
+    assert not np.array_equal(shown, before), "not the mask of one click"
+    plane = stack.workspace.plane()
+    assert np.array_equal(shown, stack.workspace.session.prediction(plane).masks[0])
+    stack.commit()
+    assert np.array_equal(stack.objects[3] == 1, shown)
 
 
 def test_propagation_keeps_its_progress_when_a_click_is_answered(stack):

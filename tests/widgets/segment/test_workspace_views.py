@@ -11,9 +11,10 @@ from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.engine.masks import LabelIndex
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.widgets.segment.workspace import UNDONE
+from tests.nightly import nightly_but
 from tests.widgets.scenes import iou
 
-SHIFT = Qt.KeyboardModifier.ShiftModifier
+SHIFT, CTRL = Qt.KeyboardModifier.ShiftModifier, Qt.KeyboardModifier.ControlModifier
 SHAPE = (48, 72, 88)
 """(Z, Y, X)."""
 BLOBS = (((24, 24, 26), (13, 15, 16)), ((22, 50, 62), (12, 14, 17)))
@@ -430,3 +431,51 @@ def test_scale_changed_resamples_and_predicts_anew(window):
     round_ = seen(1.5)
     assert iou(round_, inside[:, 75]) > 0.9
     assert not np.array_equal(round_, squashed)
+
+
+@pytest.mark.real_window
+@pytest.mark.parametrize("tool", nightly_but(("point", "box"), "box"))
+def test_a_tool_is_in_hand_after_rolled_axes_and_3d(window, tool):
+    """By napari's own keys; in 3D it takes some tools away."""
+    open_blobs(window)
+    window.take(window.tab.buttons.tools[tool])
+    for _ in range(2):
+        before = tuple(window.viewer.dims.order)
+        window.key(Qt.Key.Key_E, CTRL)
+        assert tuple(window.viewer.dims.order) != before
+        assert window.workspace.prompt_layers.tool == tool
+    for shown in (3, 2):
+        window.key(Qt.Key.Key_Y, CTRL)
+        assert window.viewer.dims.ndisplay == shown
+    assert window.workspace.prompt_layers.tool == tool
+    assert window.tab.buttons.tools[tool].isChecked()
+
+
+@pytest.mark.real_window
+def test_axes_rolled_in_3d_leave_a_tool_in_hand(window):
+    labels = open_blobs(window)
+    window.take(window.tab.buttons.tools["box"])
+    for key in (Qt.Key.Key_Y, Qt.Key.Key_E, Qt.Key.Key_Y):
+        window.key(key, CTRL)
+    assert window.viewer.dims.ndisplay == 2
+    assert window.workspace.prompt_layers.tool == "box"
+    window.take(window.tab.buttons.tools["point"])
+    middle = BLOBS[0][0]
+    look(window, tuple(window.viewer.dims.order), middle)
+    window.press(*on_screen(window, middle))
+    window.idle()
+    at = plane_at(tuple(window.viewer.dims.order), middle)
+    assert iou(window.mask[at], labels[at] == 1) > 0.8
+
+
+@pytest.mark.parametrize("name", ["z", "t"])
+def test_tracks_are_offered_along_time_and_not_along_rows(window, name):
+    """In a view from the side the planes go along y."""
+    open_blobs(window, axis_labels=(name, "y", "x"))
+    entry = window.tab.entries["tracks"]
+    assert entry.isVisible() == (name == "t")
+    look(window, ZX, BLOBS[0][0])
+    assert window.workspace.session.geometry.axis_names[0] == "y"
+    assert not entry.isVisible()
+    look(window, (0, 1, 2), BLOBS[0][0])
+    assert entry.isVisible() == (name == "t")

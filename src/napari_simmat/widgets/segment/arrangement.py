@@ -14,7 +14,12 @@ from qtpy.QtCore import QObject
 from napari_simmat.io.reference import resample_job
 from napari_simmat.progress import Progress
 from napari_simmat.widgets.controls import Status
-from napari_simmat.widgets.layer_data import channel_axis, channels_in_front, elsewhere_layers
+from napari_simmat.widgets.layer_data import (
+    channel_axis,
+    channels_in_front,
+    elsewhere_layers,
+    layer_key,
+)
 from napari_simmat.widgets.placement import REFERENCE, ImageGeometry, image_shape, reference_of
 from napari_simmat.widgets.segment.inference import InferenceQueue
 from napari_simmat.widgets.segment.workspace import Workspace
@@ -77,6 +82,8 @@ class LayerArrangement(QObject):
         self._layer: Image | None = None
         self._first: Image | None = None
         self._values: tuple[object, ...] = ()
+        self._moved: Image | None = None
+        workspace.subject_changed.connect(self._on_subject)
 
     @property
     def busy(self) -> bool:
@@ -120,7 +127,17 @@ class LayerArrangement(QObject):
             layers.selection.active = moved
             if is_shown_alone:  # the same plane of the same channel stays in sight
                 viewer.dims.current_step = [step.pop(axis), *step]
-            viewer.reset_view()  # the axes that it shows are others
+            self._moved = moved
+
+    def _on_subject(self) -> None:
+        """Show all of an image whose channels were moved: the axes that it shows are others.
+
+        Not before it is chosen: until then the layers of prompts lie along its old axes.
+        """
+        session, moved = self._workspace.session, self._moved
+        if moved is not None and session is not None and layer_key(moved) in session.layers:
+            self._moved = None
+            self._workspace.viewer.reset_view()
 
     def resample(self, layer: Image, first: Image) -> None:
         """Replace a layer by its image on the voxels of another, once that is computed."""

@@ -92,6 +92,7 @@ MOTIONS_NOTE = (
     "What each channel does in the middle of the image, and how far it lies from the first, before "
     "and after."
 )
+ASKED = "{}: OK adds the layers."
 AGREES = "{:.2f} → {:.2f}"
 APART = "{:.1f} → {:.1f} px"
 NOT_FOUND = "stays: it shows too little of what the first shows"
@@ -450,7 +451,11 @@ class ChannelTools(QObject):
         """Add a layer on the image's pixels, and name it as a channel."""
         metadata = {REFERENCE: replace(geometry.reference, missing=None, valid=None)}
         layer = Image(data, name=name, metadata=metadata, **geometry.layer_options())
-        self._workspace.viewer.layers.append(layer)
+        layers = self._workspace.viewer.layers
+        before = layers.selection.active
+        layers.append(layer)
+        if before is not None and before in layers:
+            layers.selection.active = before  # the tool in hand
         return LayerChannel(layer_key(layer))
 
     def _add_derived(self, derived: dict[str, Any], geometry: ImageGeometry) -> None:
@@ -513,6 +518,7 @@ class ChannelTools(QObject):
         dialog.accepted.connect(accepted)
         vbox(words, grid, buttons, parent=dialog, spacing=8).setContentsMargins(12, 12, 12, 12)
         dialog.open()
+        self._workspace.say(ASKED.format(title), "ready")
 
 
 def _derive_job(kind: str, arrays: list[Any], focal: float) -> Job[dict[str, Any]]:

@@ -32,6 +32,7 @@ from napari_simmat.widgets.segment.form_choice import FormChoice
 from napari_simmat.widgets.segment.images_in_view import center_of_view, image_before
 from napari_simmat.widgets.segment.inference import InferenceQueue
 from napari_simmat.widgets.segment.large_plane import LargePlane
+from napari_simmat.widgets.segment.linked_planes import LinkedPlanes
 from napari_simmat.widgets.segment.naming import ObjectNaming
 from napari_simmat.widgets.segment.object_actions import ObjectActions, PromptActions
 from napari_simmat.widgets.segment.open_images import LayerSession
@@ -116,6 +117,8 @@ class SegmentController(QObject):
         What layers need before they are used.
     patient_view
         How planes of patients are seen.
+    linked_planes
+        Rolled axes show the place that was pointed at.
     actions
         The user's actions by name, but for those that need a value of the form.
     waiting
@@ -186,6 +189,8 @@ class SegmentController(QObject):
         self._view_events = (dims.current_step, dims.ndisplay, dims.order)
         for event in self._view_events:
             event.connect(self._on_plane)
+        # Behind these: napari calls what was connected last first, so that one plane is handled.
+        self.linked_planes = LinkedPlanes(viewer, self._geometry)
 
     @property
     def busy(self) -> bool:
@@ -210,9 +215,12 @@ class SegmentController(QObject):
             self.workspace.prompted or self.propagation.result is not None or self.review.has_drafts
         )
 
-    def _turn_canvas(self, *_: object) -> None:
+    def _geometry(self) -> ImageGeometry | None:
         session = self.workspace.session
-        self.patient_view.show(None if session is None else session.geometry)
+        return None if session is None else session.geometry
+
+    def _turn_canvas(self, *_: object) -> None:
+        self.patient_view.show(self._geometry())
 
     def see_planes(self, convention: Convention) -> None:
         """See the planes of patients by a convention."""
@@ -227,6 +235,7 @@ class SegmentController(QObject):
         self.propagation.cancel()
         self._large.cancel()
         self.patient_view.release()
+        self.linked_planes.release()
         self.workspace.viewer.dims.events.ndisplay.disconnect(self._turn_canvas)
         self.prefetcher.release()
         self.automatic.release()

@@ -55,6 +55,9 @@ SAVED = "Saved {} in {}. Next object, or the next image."
 MEASURED_PARTLY = " Its table measures {} of {} channels; the arrow beside Save has the others."
 MAY_REPLACE = "{} already exists. Do you want to replace it?"
 NOTHING_TO_SAVE = "The log of this image cannot be read: commit its prompts, then save again."
+FOLLOWING = "Following"
+Follow = Callable[[LabeledObjects | None], Job[list[Path]]]
+"""Writes what follows from objects that were saved; returns the files that could not."""
 _TITLE = "Save the objects"
 _FILTERS = {
     kind: f"{each.title} (*{each.ending if kind == 'labels' else each.suffix})"
@@ -85,6 +88,8 @@ class ObjectExporter(QObject):
     """A `Status`."""
     saved = Signal(object)
     """The `WorkerTask` whose files are all written."""
+    older = Signal(object)
+    """Paths of files that were to follow what was saved, and could not."""
 
     def __init__(self, parent: QWidget) -> None:
         super().__init__(parent)
@@ -92,6 +97,7 @@ class ObjectExporter(QObject):
         self.table: Callable[[], TableSettings] = TableSettings
         self.channels: Callable[[], dict[str, Any]] = dict
         self._partly: dict[WorkerTask, str] = {}
+        self._following: set[WorkerTask] = set()
         self.worker = Worker("simmat-saving")
         queued = Qt.ConnectionType.QueuedConnection
         self.worker.progressed.connect(self._on_progress, queued)
@@ -127,6 +133,7 @@ class ObjectExporter(QObject):
         session: Callable[[], str] = str,
         time_axis: int | None = None,
         image: ImageValue | None = None,
+        follow: Follow | None = None,
     ) -> WorkerTask:
         """Write the objects to `path`, in the format of its ending, and other files beside it.
 
@@ -134,7 +141,8 @@ class ObjectExporter(QObject):
 
         Returns the task that `saved` reports. `session` gives the session file's text; it is
         called in the thread. `time_axis` is that along which objects have one id. Of an `image`
-        the values in each object are measured, too.
+        the values in each object are measured, too. What is to `follow` is written behind that, and
+        `older` reports what could not.
         """
         objects, known = None, {}
         if editor is not None:
@@ -155,22 +163,29 @@ class ObjectExporter(QObject):
         taken = set() if objects is None else {*objects.channels[: objects.measured]}
         if taken and taken < {*known}:
             self._partly[task] = MEASURED_PARTLY.format(len(taken), len(known))
+        if follow is not None:
+            behind = self.worker.submit(
+                FOLLOWING, lambda: _follow_job(task, follow, objects), _RANK
+            )
+            self._following.add(behind)
         return task
-
-    def follow(self, job: Callable[[], Job[list[Path]]]) -> None:
-        """Write what follows from what was saved; the status line says when."""
-        self.worker.submit("Saving", job, _RANK)
 
     def release(self) -> None:
         """Write what is left and end the thread."""
         self.worker.finish()
         self.worker.join(_CLOSE_TIMEOUT)
 
-    def _on_progress(self, _: WorkerTask, progress: Progress) -> None:
+    def _on_progress(self, task: WorkerTask, progress: Progress) -> None:
+        if task in self._following:
+            return
         text = progress.message[:1].upper() + progress.message[1:]
         self.status.emit(Status("working", text, progress.fraction, way_out=""))
 
     def _on_returned(self, task: WorkerTask, written: list[Path]) -> None:
+        if task in self._following:
+            self._following.discard(task)
+            self.older.emit(written)
+            return
         names = ", ".join(path.name for path in written)
         said = SAVED.format(names, written[0].parent) + self._partly.pop(task, "")
         self.status.emit(Status("done", said))
@@ -178,6 +193,7 @@ class ObjectExporter(QObject):
 
     def _on_failed(self, task: WorkerTask, reason: str) -> None:
         self._partly.pop(task, None)
+        self._following.discard(task)
         self.status.emit(Status("failed", reason))
 
 
@@ -220,6 +236,15 @@ def _save_job(
             temporary.write_text(text, encoding="utf-8")
         written = [*written, path]
     return written
+
+
+def _follow_job(
+    saving: WorkerTask, follow: Follow, objects: LabeledObjects | None
+) -> Job[list[Path]]:
+    """Write what follows, if the files themselves were written."""
+    if not saving.done:
+        return []
+    return (yield from follow(objects))
 
 
 class ObjectLoader(QObject):

@@ -1,4 +1,4 @@
-"""Going over a folder: which images were looked at, and the table of all, which follows.
+"""Going over a folder: which images were looked at.
 
 *Seen* is what the user has looked at, *done* what has a result: after a batch all are done, and
 nobody has seen any.
@@ -6,23 +6,35 @@ nobody has seen any.
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import logging
 import time
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
-from napari_simmat.batch.summary import ALL_OBJECTS
-from napari_simmat.engine.measurements import with_shares
-from napari_simmat.io.files import atomic_write, user_folder, write_table
-from napari_simmat.progress import Job, Progress, time_left
+from napari_simmat.io.files import atomic_write, user_folder
+from napari_simmat.progress import time_left
 
 log = logging.getLogger(__name__)
 _MOST = 1 << 22
 """Bytes; a larger list of what was seen is not read."""
+
+
+class Pace:
+    """How fast things are gone over, and how long the rest takes."""
+
+    def __init__(self) -> None:
+        self._begun, self._here = time.monotonic(), 0
+
+    def add(self) -> None:
+        """One more was gone over."""
+        self._here += 1
+
+    def left(self, rest: int) -> str:
+        """How long the rest takes at the pace so far, such as ``about 4 min left``; or empty."""
+        if self._here < _PACE or rest <= 0:
+            return ""
+        return time_left(time.monotonic() - self._begun, self._here, rest)
 
 
 class SeenImages:
@@ -39,7 +51,7 @@ class SeenImages:
         known = hashlib.sha256("\0".join(sorted(names)).encode()).hexdigest()[:24]
         self._file = user_folder("seen") / f"{known}.json"
         self._seen = self._read() & set(names) if names else set()
-        self._begun, self._here = time.monotonic(), 0
+        self._pace = Pace()
 
     def __contains__(self, number: int) -> bool:
         return self._names[number] in self._seen
@@ -53,7 +65,7 @@ class SeenImages:
         if name in self._seen:
             return
         self._seen.add(name)
-        self._here += 1
+        self._pace.add()
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             with atomic_write(self._file) as temporary:
@@ -63,10 +75,7 @@ class SeenImages:
 
     def left(self) -> str:
         """How long the rest takes at the pace so far, such as ``about 4 min left``."""
-        rest = len(self._names) - len(self._seen)
-        if self._here < _PACE or not rest:
-            return ""
-        return time_left(time.monotonic() - self._begun, self._here, rest)
+        return self._pace.left(len(self._names) - len(self._seen))
 
     def _read(self) -> set[str]:
         try:
@@ -81,60 +90,4 @@ class SeenImages:
 
 
 _PACE = 3
-"""Images that must have been looked at before the time left is told."""
-
-
-def table_of_all(folder: Path) -> Path | None:
-    """The table of the objects of all images of a batch in its output folder; None for none."""
-    table = folder / ALL_OBJECTS
-    return table if table.is_file() else None
-
-
-def follow_job(table: Path, image: str, objects: Path) -> Job[list[Path]]:
-    """Replace the rows of one image in a table of all by those of its own table.
-
-    Parameters
-    ----------
-    table
-        Of all images.
-    image
-        As its column ``image`` names it.
-    objects
-        The image's own table, which was just saved.
-
-    Returns the file that was written.
-    """
-    yield Progress(0, 2, f"reading {table.name}")
-    columns, rows = _read(table)
-    new_columns, new = _read(objects) if objects.is_file() else ([], [])
-    all_columns = list(dict.fromkeys([*columns, *new_columns]))
-    own = [{"image": image, **with_shares(row, new_columns)} for row in new]
-    yield Progress(1, 2, f"writing {table.name}")
-    kept = list(_replaced(rows, image, own))
-    with atomic_write(table) as temporary:
-        write_table(
-            temporary,
-            all_columns,
-            ({name: row.get(name, "") for name in all_columns} for row in kept),
-        )
-    return table
-
-
-def _replaced(
-    rows: Iterable[dict[str, str]], image: str, own: Sequence[dict[str, object]]
-) -> Iterable[dict[str, object]]:
-    """The rows with those of one image in their old place, at the end if it had none."""
-    is_there = False
-    for row in rows:
-        if row["image"] != image:
-            yield {**row}
-        elif not is_there:
-            is_there = True
-            yield from own
-    if not is_there:
-        yield from own
-
-
-def _read(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    lines = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"), newline=""))
-    return list(lines.fieldnames or ()), list(lines)
+"""Things that must have been gone over before the time left is told."""

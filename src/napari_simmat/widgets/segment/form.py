@@ -119,6 +119,7 @@ class SegmentForm(QWidget):
         self._sought = self.sections["model"]
         self._seek_later = later(self, self._seek, _UNFOLDED)
         self._closed_by_hand: set[str] = set()
+        self._has_planes = False
         self._shown_objects: tuple[object, ...] | None = None
         self._candidates_on: tuple[object, object] = (None, None)
 
@@ -330,6 +331,14 @@ class SegmentForm(QWidget):
         for choice in (self.objects, self.masks):
             choice.setEnabled(session is not None)
 
+    def show_work(self, *, prompted: bool, drafts: bool, planes: bool) -> None:
+        """Show what the work under way needs: open prompts, drafts, or what is propagated."""
+        finding = drafts or self.sections["everything"].is_open
+        self.channels.set_busy(finding)
+        self.level.set_stated(prompted or finding)
+        self.object_panel.set_busy(prompted or finding)
+        self.stack_panel.setVisible(self._has_planes and (prompted or planes or not finding))
+
     def show_candidates(self, session: LayerSession | None, plane: Plane | None) -> None:
         """Show what Q goes through; until the next prediction is there, that of the last one."""
         if session is None or plane is None or not session.prompt_state.on(plane):
@@ -368,7 +377,7 @@ class SegmentForm(QWidget):
         )
         linked = session is not None and session.time_axis is not None
         series = any(each.name.casefold() not in (*DEPTH_NAMES, "y", "x") for each in axes)
-        self.stack_panel.setVisible(bool(axes))
+        self._has_planes = bool(axes)
         self.object_panel.entries["join planes"].setVisible(bool(axes))
         self.offer_section("stack", offered=bool(axes))
         self.offer_section("tracks", offered=series or linked)

@@ -18,10 +18,12 @@ from napari.layers import Image, Layer
 from qtpy.QtCore import QObject, Qt, Signal
 from qtpy.QtWidgets import QCheckBox, QWidget
 
-from napari_simmat._text import format_shape
+from napari_simmat._text import format_list, format_shape
 from napari_simmat.annotation.channel_choice import channel_mappings
 from napari_simmat.annotation.predictions import PredictionRequest
 from napari_simmat.annotation.session_file import left_over, line_of, new_path
+from napari_simmat.batch.corrections import follow_batch_job, follow_image_job
+from napari_simmat.batch.outputs import LabeledObjects
 from napari_simmat.batch.plan import (
     EXTRA_ENDINGS,
     LABEL_SUFFIXES,
@@ -36,14 +38,22 @@ from napari_simmat.io.captures import home_of, propose_in
 from napari_simmat.io.readers import label_ending, read_image, read_labels, stem_of
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.capture_offer import CaptureOffer
-from napari_simmat.widgets.controls import Button, Status, hbox, text_label, vbox
+from napari_simmat.widgets.controls import (
+    Button,
+    MenuButton,
+    Status,
+    hbox,
+    keep_place,
+    text_label,
+    vbox,
+)
 from napari_simmat.widgets.forms import PathField
 from napari_simmat.widgets.layer_data import image_geometry, image_value, layer_info, layer_key
 from napari_simmat.widgets.readers import image_layer_data
 from napari_simmat.widgets.segment import outputs
 from napari_simmat.widgets.segment.autosave import Autosave, Recovery, Snapshot
 from napari_simmat.widgets.segment.export import ObjectExporter
-from napari_simmat.widgets.segment.folder_review import SeenImages, follow_job, table_of_all
+from napari_simmat.widgets.segment.folder_review import SeenImages
 from napari_simmat.widgets.segment.inference import InferenceQueue
 from napari_simmat.widgets.segment.open_images import LayerSession
 from napari_simmat.widgets.segment.propagation import NEIGHBORS, around
@@ -51,6 +61,8 @@ from napari_simmat.widgets.segment.workspace import Workspace
 from napari_simmat.widgets.shortcuts import shortcut_text
 from napari_simmat.widgets.worker import BackgroundJob, Worker, WorkerTask, sentence
 
+_NAMED = 3
+"""Older files that are named; the others are counted."""
 _AHEAD_RANK = 3
 """Behind the planes of the image that is open."""
 CHOOSE_FOLDER = "Choose a folder of images first."
@@ -63,10 +75,18 @@ NOT_LOGGED = (
 )
 UNREADABLE = "{} cannot be opened. {}"
 SKIPS_IT = "Next image skips it."
+ALL_SEEN = "All images were looked at."
+NOT_REJECTED = (
+    "An image is not rejected: mend ({edit}) or delete ({delete}) what is wrong in it, then accept "
+    "({accept}) it."
+)
 AT_THE_END = "{} is the {} image; its work is saved."
 NOT_REPLACED = (
     "{} could not be restored, so it is not replaced. Use Save with another name, or move that "
     "file, and open {} again."
+)
+OLDER = (
+    "Older than your corrections: {}. The window does not make them anew; remove or replace them."
 )
 OTHER_SHAPE = "{} has {} pixels, but {} has {}: move or replace it."
 
@@ -210,14 +230,16 @@ class FolderPanel(QWidget):
         self.captures = CaptureOffer(self.folder)
         self.batch = Button("From Batch tab", tip="Take the images and results of the Batch tab")
         self.batch.hide()
-        self.previous = Button(
-            "Previous image", shortcut_text("previous image"), "Save and close; open the one before"
+        self.next = MenuButton(
+            f"Next image  {shortcut_text('next image')}",
+            "Save and close; open the next one. The list has the one before",
+            splits=True,
         )
-        self.next = Button(
-            "Next image", shortcut_text("next image"), "Save and close; open the next one"
+        self.previous = self.next.menu().addAction(
+            f"Previous image\t{shortcut_text('previous image')}"
         )
         self.empty = Button("No objects here", tip="Save it as done without objects; open the next")
-        self.place = text_label("muted")
+        self.place, self.older = text_label("muted"), text_label("warning")
         self.by_score = QCheckBox("Least certain first")
         self.by_score.setToolTip(
             "Images whose objects have the lowest mean score in their table of objects come first"
@@ -229,19 +251,36 @@ class FolderPanel(QWidget):
             parent=self,
         )
         self.strip = QWidget()
-        vbox(hbox(self.previous, self.next), self.empty, self.place, parent=self.strip)
+        self._row = QWidget()
+        hbox((self.next, 1), (self.empty, 1), parent=self._row)
+        keep_place(self._row)
+        vbox(self._row, self.place, self.older, parent=self.strip)
         self.by_score.toggled.connect(self.order_chosen)
         self.folder.changed.connect(self._on_folder)
         self.folder.path.editingFinished.connect(self._on_typed)
         self.set_state(can_go=False, place="")
 
-    def set_state(self, *, can_go: bool, place: str, is_empty: bool = True) -> None:
-        """Show where the list stands, whether one can go on, and whether nothing was done here."""
+    def set_state(
+        self,
+        *,
+        can_go: bool,
+        place: str,
+        is_empty: bool = True,
+        held: bool = False,
+        older: str = "",
+    ) -> None:
+        """Show where the list stands, whether one can go on, and whether nothing was done here.
+
+        An image is `held` while something is open on it that is committed or discarded first.
+        """
+        self._row.setVisible(not held)
         self.empty.setVisible(can_go and is_empty)
         self.by_score.setEnabled(can_go or not place)
         self.previous.setEnabled(can_go)
         self.next.setEnabled(can_go)
         self.place.setText(place)
+        self.older.setText(older)
+        self.older.setVisible(bool(older))
         self.strip.setVisible(bool(place))
 
     def _on_folder(self) -> None:
@@ -320,6 +359,7 @@ class ImageFolder(QObject):
         self.problem = ""
         self._done: set[int] = set()
         self._seen = SeenImages()
+        self._older: dict[str, None] = {}
         self._output: Path | None = None  # of the batch whose images these are
         self._by_score = False
         self._opened: ReadImage | None = None
@@ -342,6 +382,7 @@ class ImageFolder(QObject):
         exporter.saved.connect(self._on_saved)
         queued = Qt.ConnectionType.QueuedConnection
         exporter.worker.failed.connect(self._on_not_saved, queued)
+        exporter.older.connect(self._on_older)
         recovery.restored.connect(self._on_restored)
         inference.predicted.connect(self._read_ahead)
         workspace.subject_changed.connect(self._on_subject)
@@ -370,6 +411,13 @@ class ImageFolder(QObject):
         parts = [f"{self.number + 1} of {len(self.images)}", f"{len(self._seen)} seen"]
         parts += [f"{len(self._done)} done", self._seen.left()]
         return f"{', '.join(filter(None, parts))} · {self.current.name}"
+
+    @property
+    def older(self) -> str:
+        """Which files of the batch are older than the corrections, in a sentence; or empty."""
+        names = list(self._older)
+        more = [f"and {len(names) - _NAMED} more"] if len(names) > _NAMED else []
+        return OLDER.format(format_list([*names[:_NAMED], *more])) if names else ""
 
     def release(self) -> None:
         """Stop reading and encoding."""
@@ -435,6 +483,34 @@ class ImageFolder(QObject):
             which = "last" if step > 0 else "first"
             self._save(partial(self._say, AT_THE_END.format(self.current.name, which)))
 
+    def accept(self) -> None:
+        """Take the current image as it is, as done, and open the next."""
+        image, session = self.current, self._session()
+        if self.busy or image is None or session is not self._workspace.session:
+            return
+        editor = None if session is None else session.editor
+        is_empty = editor is None or not editor.labels
+        if is_empty and session is not None and not image.is_done and not session.prompt_state:
+            self.mark_empty()
+            return
+        self._unsaved = self._unsaved or not image.is_done
+        self.go(1)
+
+    def go_on(self) -> None:
+        """Open the next image that nobody has seen; behind the last the first."""
+        count = len(self.images)
+        others = ((self.number + step) % count for step in range(1, count))
+        unseen = next((number for number in others if number not in self._seen), None)
+        if unseen is None:
+            self._say(ALL_SEEN)
+        else:
+            self.go(unseen - self.number)
+
+    def reject(self) -> None:
+        """Say what is done with an image that is not right."""
+        keys = {name: shortcut_text(name) for name in ("edit", "delete", "accept")}
+        self._say(NOT_REJECTED.format(**keys))
+
     def mark_empty(self) -> None:
         """Save the current image as one that holds no objects, and open the next."""
         session = self._session()
@@ -457,6 +533,7 @@ class ImageFolder(QObject):
         self._close()
         if listed is not None:
             self.images, self._done, self._ready = listed.images, listed.done, None
+            self._older = {}
             self._seen = SeenImages([str(image.results / image.name) for image in listed.images])
             if self._output is not None:  # a batch is looked over from its first image
                 unseen = (n for n in range(len(self.images)) if n not in self._seen)
@@ -484,7 +561,10 @@ class ImageFolder(QObject):
             geometry, editor, axis = session.geometry, session.editor, session.time_axis
             is_shown = session is self._workspace.session
             values = self._workspace.viewed_image() if is_shown else None
-            task = self._exporter.save(path, geometry, editor, names, snapshot.text, axis, values)
+            follow = partial(_follow_job, image, self._output)
+            task = self._exporter.save(
+                path, geometry, editor, names, snapshot.text, axis, values, follow
+            )
             self._saving = _Saving(task, snapshot, then)
             self.changed.emit()
 
@@ -504,21 +584,12 @@ class ImageFolder(QObject):
             self._saving = None
             self._autosave.mark_saved(saving.snapshot)
             self._done.add(self.number)
-            self._follow(self.images[self.number])
             saving.then()
             self.changed.emit()
 
-    def _follow(self, image: FolderImage) -> None:
-        """Let the table of all images of a batch follow what was just saved of one."""
-        table = None if self._output is None else table_of_all(self._output)
-        if table is not None and self._output is not None:
-            inside = image.results.is_relative_to(self._output)
-            folder = image.results.relative_to(self._output) if inside else Path()
-            name = (folder / image.name).as_posix()
-            objects = image.results / f"{stem_of(image.path)}_objects.csv"
-            self.worker.submit(
-                "Table of all", lambda: follow_job(table, name, objects), _AHEAD_RANK
-            )
+    def _on_older(self, paths: Sequence[Path]) -> None:
+        self._older.update(dict.fromkeys(path.name for path in paths))
+        self.changed.emit()
 
     def _on_not_saved(self, task: WorkerTask, _: str) -> None:
         if self._saving is not None and task is self._saving.task:
@@ -684,6 +755,22 @@ class ImageFolder(QObject):
     def _fail(self, text: str) -> None:
         self.status.emit(Status("failed", text))
         self.changed.emit()
+
+
+def _follow_job(
+    image: FolderImage, output: Path | None, objects: LabeledObjects | None
+) -> Job[list[Path]]:
+    """Let the files of a batch follow what was saved of an image; those that could not."""
+    stem, older = stem_of(image.path), []
+    if objects is not None:
+        older += yield from follow_image_job(image.results, stem, objects)
+    if output is not None:
+        inside = image.results.is_relative_to(output)
+        folder = image.results.relative_to(output) if inside else Path()
+        name, table = (folder / image.name).as_posix(), image.results / f"{stem}_objects.csv"
+        indices = () if objects is None else objects.table.indices
+        older += yield from follow_batch_job(output, name, table, indices)
+    return older
 
 
 def _copied(saved: Path, image: str) -> Path:

@@ -374,6 +374,7 @@ class ObjectPanel(Panel):
 
     def __init__(self) -> None:
         super().__init__()
+        self._is_busy = False
         self.table, self.category = ObjectTable(), ClassChoice()
         self.overlap, self.look = ComboBox(), ComboBox()
         for choice in (self.overlap, self.look):
@@ -422,9 +423,14 @@ class ObjectPanel(Panel):
         self.save.setToolTip(SAVE_TIP if rows else self.entries["load"].toolTip())
         self.show_actions()
 
+    def set_busy(self, busy: bool) -> None:
+        """Leave the actions on chosen objects to menus and keys, as while others are made."""
+        self._is_busy = busy
+        self.show_actions()
+
     def show_actions(self) -> None:
         """Show what can be done with chosen objects, if any are chosen."""
-        self.chosen_menu.setVisible(bool(self.table.value()))
+        self.chosen_menu.setVisible(bool(self.table.value()) and not self._is_busy)
 
 
 # -------------------------------------------------------------------------------- learning

@@ -45,6 +45,7 @@ from napari_simmat.widgets.controls import (
     MenuButton,
     form_rows,
     hbox,
+    keep_place,
     set_tone,
     text_label,
     thin_bar,
@@ -64,7 +65,8 @@ _DIRECTIONS: dict[Direction, str] = {
     "down": "to earlier planes",
 }
 _BARS_HEIGHT = 44
-_ICON_WIDTH = 36
+_UNDO_WIDTH = 48
+"""Pixels, with room for the list, so that nothing moves when there is something to redo."""
 NO_BARS = "Propagate shows how sure each plane is."
 POSITIVE_TEXT, NEGATIVE_TEXT = "● positive", "✕ negative"
 COMMIT_TIP = "Write what is shown: open objects, drafts, or what was propagated to all planes"
@@ -72,7 +74,7 @@ DISCARD_TIP = "Take away what a commit would write ({key})"
 MORE_SETTINGS = "More settings"
 NEXT_DOUBTFUL = "Doubtful ({count})  {key}"
 NEXT_TIP = "Go to the draft that is least certain; {key} opens it, and clicks mend it"
-REVIEWED = "{drafts} left, {settled} decided"
+REVIEWED = "{settled} done, {drafts} left"
 CANDIDATE = "Mask {number} of {count}"
 CANDIDATE_TIP = "{name}: click to choose it ({key} for the next)"
 BAR_TIP = "{plane}: {certainty:.2f}{doubt}. Click to go there."
@@ -125,7 +127,8 @@ class ShapeButton(MenuButton):
 class PromptButtons(Panel):
     """Tools and actions; each button shows its key.
 
-    *Discard* and *Redo* are shown while there is something to discard or to redo.
+    *Discard* is shown while there is something to discard, the list of *Undo* while there is
+    something to redo.
 
     Attributes
     ----------
@@ -153,8 +156,16 @@ class PromptButtons(Panel):
         self.commit = self.button("commit", "Commit", COMMIT_TIP, MainButton)
         self.clear = Button("Discard", "", DISCARD_TIP.format(key=_KEYS["clear"]))
         self.clear.clicked.connect(lambda: self.acted.emit("clear"))
-        self.undo, self.redo = (
-            self._icon(name, text) for name, text in (("undo", "↶"), ("redo", "↷"))
+        self.undo = MenuButton("↶", f"Undo ({_KEYS['undo']})", splits=True)
+        self.undo.setAccessibleName("Undo")
+        self.undo.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Fixed)
+        self.undo.setFixedWidth(_UNDO_WIDTH)
+        self.undo.setStyleSheet(
+            "MenuButton { padding: 0; font-size: 13pt; }MenuButton::menu-indicator { image: none; }"
+        )
+        self.undo.clicked.connect(lambda: self.acted.emit("undo"))
+        self.redo = self.undo.menu().addAction(
+            f"Redo\t{_KEYS['redo']}", lambda: self.acted.emit("redo")
         )
         self._third = QStackedLayout()
         self._third.addWidget(self.everything)
@@ -164,7 +175,7 @@ class PromptButtons(Panel):
         third.setLayout(self._third)
         third.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         tools = hbox((point, 1), (self.shapes, 1), (third, 1))
-        actions = hbox(self.undo, self.redo, (self.commit, 1), self.clear)
+        actions = hbox(self.undo, (self.commit, 1), self.clear)
         for row in (tools, actions):
             row.setSpacing(4)
         self._prompted, self._positive, self._reviews = False, True, False
@@ -172,15 +183,6 @@ class PromptButtons(Panel):
         self.tool_row.setLayout(tools)
         vbox(self.tool_row, actions, parent=self, spacing=6)
         self.set_sign(True)
-
-    def _icon(self, action: str, text: str) -> Button:
-        name = action.capitalize()
-        button = Button(text, "", f"{name} ({_KEYS[action]})")
-        button.setAccessibleName(name)
-        button.setFixedWidth(_ICON_WIDTH)
-        button.setStyleSheet("QPushButton { padding: 0; font-size: 13pt; }")
-        button.clicked.connect(lambda: self.acted.emit(action))
-        return button
 
     def set_tool(self, tool: Tool) -> None:
         """Show the tool in use."""
@@ -218,7 +220,8 @@ class PromptButtons(Panel):
         self.clear.setVisible(commits)
         self.undo.setEnabled(undo)
         self.redo.setEnabled(redo)
-        self.redo.setVisible(redo)
+        modes = QToolButton.ToolButtonPopupMode
+        self.undo.setPopupMode(modes.MenuButtonPopup if redo else modes.DelayedPopup)
         self._prompted, self._reviews = prompted, reviews
         self._show_third()
 
@@ -506,16 +509,25 @@ class ReviewPanel(Panel):
         self.next = self.button("next doubtful", "", NEXT_TIP.format(key=_KEYS["edit"]))
         self.left = text_label("muted")
         self.bar = thin_bar()
-        row = hbox((self.accept, 2), (self.reject, 2), (self.next, 3))
+        self._row = QWidget()
+        row = hbox((self.accept, 2), (self.reject, 2), (self.next, 3), parent=self._row)
         row.setSpacing(4)
-        vbox(row, hbox((self.left, 2), (self.bar, 1)), parent=self)
+        keep_place(self._row)
+        vbox(self._row, hbox((self.left, 2), (self.bar, 1)), parent=self)
         self.set_state(drafts=0, doubtful=0, settled=0)
 
-    def set_state(self, *, drafts: int, doubtful: int, settled: int) -> None:
-        """Show how many drafts are open, how many of these are doubtful, how many are settled."""
+    def set_state(
+        self, *, drafts: int, doubtful: int, settled: int, prompted: bool = False, left: str = ""
+    ) -> None:
+        """Show how many drafts are open, doubtful, and settled, and how long the rest takes.
+
+        While prompts are open (`prompted`) they hide the drafts, and nothing can be done with them.
+        """
         self.setVisible(drafts > 0)
+        self._row.setVisible(not prompted)
         self.next.setText(NEXT_DOUBTFUL.format(count=doubtful, key=_KEYS["next doubtful"]))
-        self.left.setText(REVIEWED.format(drafts=pluralize(drafts, "draft"), settled=settled))
+        counts = REVIEWED.format(drafts=pluralize(drafts, "draft"), settled=settled)
+        self.left.setText(", ".join(filter(None, (counts, left))))
         self.bar.setRange(0, max(1, drafts + settled))
         self.bar.setValue(settled)
 
@@ -683,25 +695,46 @@ class ComputeChoice(QWidget):
 
 
 class LevelChoice(ComboBox):
-    """The level of a multiscale image that is segmented; hidden for other images."""
+    """The level of a multiscale image that is segmented; hidden for other images.
+
+    Attributes
+    ----------
+    stated
+        Names the level where it cannot be chosen.
+    """
 
     changed = Signal()
     """The user chose another level."""
 
     def __init__(self, form: QFormLayout) -> None:
         super().__init__()
-        form.addRow("Level", self)
-        self._label = form.labelForField(self)
+        self.stated = QLabel()
+        self._row = QWidget()
+        vbox(self, self.stated, parent=self._row)
+        form.addRow("Level", self._row)
+        self._label = form.labelForField(self._row)
+        self._label.setBuddy(self)
         self._layers: tuple[Image, ...] = ()
+        self._is_stated = False
         self.setToolTip("Finer levels take more memory; prompts and objects lie in its pixels")
         self.activated.connect(self._on_activated)
         self.show_layers(())
 
+    def set_stated(self, stated: bool) -> None:
+        """Say which level is segmented, without a choice, as while work on it is under way."""
+        self._is_stated = stated
+        self._show()
+
+    def _show(self) -> None:
+        for part in (self._row, self._label):
+            part.setVisible(bool(self._layers))
+        self.setVisible(bool(self._layers) and not self._is_stated)
+        self.stated.setVisible(self._is_stated)
+        self.stated.setText(self.currentText())
+
     def show_layers(self, layers: Iterable[Image]) -> None:
         """Offer the levels of the layers in use."""
         self._layers = tuple(layer for layer in layers if layer.multiscale)
-        for part in (self, self._label):
-            part.setVisible(bool(self._layers))
         self.clear()
         if self._layers:
             first = self._layers[0]
@@ -709,6 +742,7 @@ class LevelChoice(ComboBox):
                 height, width = image_shape(first, level)[-2:]
                 self.addItem(f"{level}: {height} x {width} pixels")
             self.setCurrentIndex(level_of(first))
+        self._show()
 
     def _on_activated(self, level: int) -> None:
         for layer in self._layers:

@@ -47,6 +47,7 @@ FOUND = "{} on {} ({} to {})."
 DOUBTFUL, MANY_DOUBTFUL = "Doubtful: {}.", "{} doubtful: click an orange bar to look."
 COMMIT = "Commit (C) writes them."
 NOTHING_FOUND = "Nothing was found: click on the object on another plane."
+MARKED_SINCE = "What was marked meanwhile is propagated first."
 OTHER_VIEW = (
     "There are new prompts since the propagation: go back to the view in which it was started."
 )
@@ -410,7 +411,11 @@ class Propagation(QObject):
             if self._partial is not None and self.result is None:  # it may end sooner than so far
                 self._workspace.preview.clear(self._partial.planes, request.order)
             self._take(result)
-            self._workspace.say(result.described())
+            said = result.described()
+            if self.needs_update:  # a click came meanwhile: what it gave is not covered up
+                self._workspace.show_predictions()
+                said = f"{said} {MARKED_SINCE}"
+            self._workspace.say(said)
         self._partial = None
         self.changed.emit()
         self.finished.emit()

@@ -18,6 +18,7 @@ from napari_simmat.engine.masks import ObjectMask
 from napari_simmat.widgets.layer_data import canvas_size
 from napari_simmat.widgets.placement import ImageGeometry
 from napari_simmat.widgets.segment.export import show_plane
+from napari_simmat.widgets.segment.folder_review import Pace
 from napari_simmat.widgets.segment.object_actions import COMMIT_FIRST, ObjectActions
 from napari_simmat.widgets.segment.open_images import LayerSession
 from napari_simmat.widgets.segment.workspace import Workspace, needs_image, needs_plane
@@ -57,6 +58,7 @@ class DraftReview(QObject):
         self._mouse: tuple[float, ...] = ()  # where it was when the current draft was gone to
         self._shown: tuple[LayerSession, DraftSet] | None = None
         self._told: tuple[object, ...] = ()
+        self._pace = Pace()
         workspace.subject_changed.connect(self._show)
         workspace.view_changed.connect(self._show)
         workspace.drafts_changed.connect(self._show)
@@ -111,6 +113,11 @@ class DraftReview(QObject):
         return len(drafts.open), len(drafts.found.drafts) - len(drafts.open)
 
     @property
+    def left(self) -> str:
+        """How long the doubtful ones take at the pace so far; empty if that is not known."""
+        return self._pace.left(self.doubtful)
+
+    @property
     def current(self) -> Draft | None:
         """The draft that was gone to last, if it is still open."""
         session, visited = self._workspace.session, self._visited
@@ -142,6 +149,7 @@ class DraftReview(QObject):
             goes_on = draft is self.current
             self._write("acceptance", [draft])
             if not session.drafts.is_open(draft):
+                self._pace.add()
                 label = max(session.history.last.edit.entries)
                 self._say_left(session, ACCEPTED.format(label=label), goes_on=goes_on)
 
@@ -150,6 +158,7 @@ class DraftReview(QObject):
         """Take one draft away, and remember that no object is there."""
         if (draft := self._target(session, plane)) is not None:
             goes_on = draft is self.current
+            self._pace.add()
             edit = DraftEdit(rejected=(draft,))
             self._workspace.do("rejection of a draft", session.prompt_state, drafts=edit)
             self._say_left(session, REJECTED, goes_on=goes_on)
@@ -269,6 +278,8 @@ class DraftReview(QObject):
             if self._shown is not None and self._shown != (session, drafts.found):
                 for draft in self._shown[1].drafts[:1]:
                     preview.withdraw(draft.plane, draft.order)
+            if self._shown is None or self._shown != (session, drafts.found):
+                self._pace = Pace()
             self._shown = session, drafts.found
             if drafts.place is not None and drafts.place[0] == session.geometry.order:
                 order, plane = drafts.place

@@ -170,6 +170,7 @@ class SegmentTab(SegmentForm):
             "join planes": lambda: tracks.link_all(self.stack_panel.along_value()[0], JOIN_PLANES),
             "link": lambda: tracks.link(axis()),
             "cut link": lambda: tracks.cut(axis()),
+            **{name: partial(self._review, name) for name in ("accept", "reject", "next doubtful")},
             "next image": lambda: self.image_folder.go(1),
             "previous image": lambda: self.image_folder.go(-1),
             "no objects": self.image_folder.mark_empty,
@@ -252,16 +253,17 @@ class SegmentTab(SegmentForm):
         parts = (self.buttons, self.channel_panel, panel, stack, automatic)
         for part in (*parts, self.review_panel, encoding):
             part.acted.connect(self.act)
-        for name, button in (
-            *self.tracks_panel.buttons.items(),
-            ("next image", self.folder_panel.next),
-            ("previous image", self.folder_panel.previous),
-            ("no objects", self.folder_panel.empty),
+        for name, pressed in (
+            *((name, button.clicked) for name, button in self.tracks_panel.buttons.items()),
+            ("next image", self.folder_panel.next.clicked),
+            ("previous image", self.folder_panel.previous.triggered),
+            ("no objects", self.folder_panel.empty.clicked),
         ):
-            button.clicked.connect(lambda _=False, name=name: self.act(name))
+            pressed.connect(lambda _=False, name=name: self.act(name))
         for name, section in self.sections.items():
             section.pressed.connect(lambda on, name=name: self._open_by_hand(name, opened=on))
         for signal, *slots in (
+            (self.sections["everything"].toggled, self._show_buttons),
             (self.models.changed, self._on_model, self._save_settings),
             (self.channels.changed, self._save_settings),
             (self.compute.changed, self._on_choice, self._save_settings),
@@ -415,6 +417,16 @@ class SegmentTab(SegmentForm):
 
     # ------------------------------------------------------------------ actions
 
+    def _review(self, name: str) -> None:
+        """Go over drafts; where there are none, over the images of a folder by the same keys."""
+        drafts, folder = self.controller.review, self.image_folder
+        reviews_images = folder.current is not None and not drafts.has_drafts
+        {
+            "accept": folder.accept if reviews_images else drafts.accept,
+            "reject": folder.reject if reviews_images else drafts.reject,
+            "next doubtful": folder.go_on if reviews_images else drafts.go_on,
+        }[name]()
+
     @needs_image
     def _propagate(self, session: LayerSession) -> None:
         stack = self.stack_panel
@@ -515,13 +527,34 @@ class SegmentTab(SegmentForm):
         self.show_candidates(self.workspace.session, self.workspace.plane_or_none())
         self._bind_keys()  # also to a preview layer that was made again
 
-    def _show_buttons(self) -> None:
+    def _show_buttons(self, *_: Any) -> None:
         self._show_tour()
         controller = self.controller
+        propagation = controller.propagation
+        self.show_work(
+            prompted=self.workspace.prompted,
+            drafts=controller.review.has_drafts,
+            planes=propagation.busy or propagation.result is not None,
+        )
+        self._show_folder()
         self.show_buttons(
             self.workspace.session,
             commits=controller.can_commit,
             reviews=controller.review.has_drafts,
+        )
+        self._show_review()
+
+    def _show_review(self) -> None:
+        review = self.controller.review
+        session, plane = self.workspace.session, self.workspace.plane_or_none()
+        prompted = session is not None and plane is not None and session.prompt_state.on(plane)
+        open_, settled = review.counts
+        self.review_panel.set_state(
+            drafts=open_,
+            doubtful=review.doubtful,
+            settled=settled,
+            prompted=bool(prompted),
+            left=review.left,
         )
 
     def _show_layers(self) -> None:
@@ -550,6 +583,7 @@ class SegmentTab(SegmentForm):
         propagation = self.controller.propagation
         self.show_stack(self.workspace.session)
         self.stack_panel.set_state(working=self.workspace.prompted, busy=propagation.busy)
+        self._show_buttons()
         self.stack_panel.bars.set_bars(propagation.bars)
         self._show_plane()
 
@@ -566,12 +600,11 @@ class SegmentTab(SegmentForm):
             working=self.workspace.session is not None,
             busy=self.controller.automatic.proposing,
         )
-        open_, settled = review.counts
+        open_, _ = review.counts
         if open_ and not self._has_drafts:
             self.sections["everything"].set_open(False)  # what is done with them is shown instead
             self.object_panel.table.choose(())
         self._has_drafts = open_ > 0
-        self.review_panel.set_state(drafts=open_, doubtful=review.doubtful, settled=settled)
         self._show_buttons()
 
     def _show_folder(self) -> None:
@@ -582,7 +615,14 @@ class SegmentTab(SegmentForm):
         can_go = folder.current is not None and not folder.busy
         editor = self.workspace.editor
         is_empty = not self.workspace.prompted and (editor is None or not editor.labels)
-        self.folder_panel.set_state(can_go=can_go, place=folder.described(), is_empty=is_empty)
+        held = self.controller.can_commit
+        self.folder_panel.set_state(
+            can_go=can_go,
+            place=folder.described(),
+            is_empty=is_empty,
+            held=held,
+            older=folder.older,
+        )
 
     def _show_learning(self) -> None:
         editor = self.workspace.editor

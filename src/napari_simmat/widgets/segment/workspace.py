@@ -25,6 +25,7 @@ from napari_simmat.annotation.prompt_state import Plane, Prompts, PromptState
 from napari_simmat.engine.coordinates import AxisOrder
 from napari_simmat.engine.masks import LabelIndex
 from napari_simmat.widgets.controls import Status, StatusKind
+from napari_simmat.widgets.garbage import CLOSED
 from napari_simmat.widgets.layer_data import PROVENANCE
 from napari_simmat.widgets.placement import ImageGeometry
 from napari_simmat.widgets.segment import outputs
@@ -51,8 +52,6 @@ from napari_simmat.widgets.worker import later
 LAYER_GONE = "The layer is gone"
 LOADING = "loading"
 """How the commands begin that add the objects of a file."""
-_CLOSED = 50
-"""Milliseconds in which napari takes a dock apart and draws what was behind it."""
 UNDO = "Undo"
 
 REMOVED = "{name} was removed with {objects}."
@@ -179,7 +178,7 @@ class Workspace(QObject):
         self.sessions.release(self.viewer.layers)
         self.prompt_layers.release()
         preview = self.preview
-        QTimer.singleShot(_CLOSED, lambda: preview.remove())  # a bound method is held weakly
+        QTimer.singleShot(CLOSED, lambda: preview.remove())  # a bound method is held weakly
 
     # -------------------------------------------------------------------- subject
 

@@ -1,0 +1,203 @@
+"""Files of a batch that follow what is corrected afterwards, image by image."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import logging
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from napari_simmat._text import pluralize
+from napari_simmat.batch.outputs import (
+    LabeledObjects,
+    about_table,
+    object_set_of,
+    saved_table,
+)
+from napari_simmat.batch.plan import EXTRA_ENDINGS, SPATIAL, TRACKS
+from napari_simmat.batch.summary import ALL_OBJECTS, COLUMNS, SUMMARY_PAGE, SUMMARY_TABLE
+from napari_simmat.engine.files.objects import EXTRA_FORMATS, format_problem
+from napari_simmat.engine.files.spatial import write_spatialdata
+from napari_simmat.engine.files.tables import TABLE_FORMATS
+from napari_simmat.engine.measurements import with_shares
+from napari_simmat.io.files import atomic_outputs, atomic_write, write_table, write_text
+from napari_simmat.progress import Job, Progress
+
+log = logging.getLogger(__name__)
+CORRECTED = "Corrected since; the picture shows what was found."
+"""Stands on the page of a batch."""
+
+
+def follow_image_job(folder: Path, stem: str, objects: LabeledObjects) -> Job[list[Path]]:
+    """Write the optional outputs of an image anew that lie beside its labels.
+
+    These are the formats of objects and of tables, and the SpatialData store. Each is the old file
+    or the new one.
+
+    Parameters
+    ----------
+    folder, stem
+        Where the outputs are, and how their names begin.
+    objects
+        The objects as they are now.
+
+    Returns
+    -------
+    list of Path
+        Outputs that are older than the objects, since they need more than these, or could not be
+        written.
+    """
+    beside = {kind: folder / f"{stem}{ending}" for kind, ending in EXTRA_ENDINGS.items()}
+    beside = {kind: path for kind, path in beside.items() if path.exists()}
+    if objects.tracks():
+        beside.pop(TRACKS, None)  # saved with the labels
+    older = []
+    for number, (kind, path) in enumerate(beside.items()):
+        yield Progress(number, len(beside), f"writing {path.name}")
+        try:
+            _write_extra(kind, path, objects)
+        except (OSError, ValueError, ImportError) as error:
+            log.warning("%s is left as it was: %s", path, error)
+            older.append(path)
+    return older
+
+
+def _write_extra(kind: str, path: Path, objects: LabeledObjects) -> None:
+    """Write an optional output; ValueError if it is made of more than objects, or cannot be."""
+    formats = (*EXTRA_FORMATS, SPATIAL)
+    if problem := format_problem(kind, objects.labels.shape, objects.axes, objects.reference):
+        raise ValueError(problem)
+    if kind not in (*formats, *TABLE_FORMATS):
+        raise ValueError("it is not made of the objects alone")
+    about = about_table(objects.image, objects.reference, objects.table.indices)
+    with atomic_write(path) as temporary:
+        if kind in EXTRA_FORMATS:
+            EXTRA_FORMATS[kind].write(temporary, object_set_of(objects))
+        elif kind == SPATIAL:
+            columns, rows = saved_table(objects)
+            write_spatialdata(temporary, objects.labels, columns, rows, replace(about, indices=()))
+        else:
+            columns, rows = saved_table(objects)
+            TABLE_FORMATS[kind].write(temporary, columns, rows, about)
+
+
+def batch_files(output: Path) -> list[Path]:
+    """The files of a batch in its output folder that are about all of its images."""
+    endings = [TABLE_FORMATS[kind].ending for kind in TABLE_FORMATS]
+    tables = [Path(ALL_OBJECTS).with_suffix(ending).name for ending in endings]
+    names = (ALL_OBJECTS, SUMMARY_TABLE, SUMMARY_PAGE, *tables)
+    return [output / name for name in names if (output / name).is_file()]
+
+
+def follow_batch_job(
+    output: Path, image: str, objects: Path, indices: Sequence[str] = ()
+) -> Job[list[Path]]:
+    """Let the files of `batch_files` follow the table of one image, which was just saved.
+
+    Parameters
+    ----------
+    output
+        The output folder of the batch.
+    image
+        As the column ``image`` names it.
+    objects
+        The image's own table; none if it has no objects.
+    indices
+        Spectral indices that are measured, as of `TableSettings`.
+
+    Returns
+    -------
+    list of Path
+        Files that could not be written, and are older than the table.
+    """
+    older = []
+    found = batch_files(output)
+    for number, path in enumerate(found):
+        yield Progress(number, len(found), f"writing {path.name}")
+        try:
+            _follow_batch(path, image, objects, indices)
+        except (OSError, ValueError, KeyError, ImportError) as error:
+            log.warning("%s is left as it was: %s", path, error)
+            older.append(path)
+    return older
+
+
+def _follow_batch(path: Path, image: str, objects: Path, indices: Sequence[str]) -> None:
+    """Let one file of all images follow."""
+    count = len({row["label"] for row in _read(objects)[1]}) if objects.is_file() else 0
+    if path.name == SUMMARY_PAGE:
+        _follow_page(path, image, count)
+    elif path.name == SUMMARY_TABLE:
+        columns, rows = _read(path)
+        for row in rows:
+            if row["image"] == image:
+                row.update(objects=str(count), hidden="0")
+        with atomic_write(path) as temporary:
+            write_table(temporary, columns or COLUMNS, rows)
+    elif path.name == ALL_OBJECTS:
+        _follow_table(path, image, objects)
+    else:
+        columns, rows = _read(path.with_name(ALL_OBJECTS))  # which has followed before
+        kind = next(kind for kind, each in TABLE_FORMATS.items() if each.ending == path.suffix)
+        with atomic_write(path) as temporary:
+            TABLE_FORMATS[kind].write(temporary, columns, rows, about_table(indices=indices))
+
+
+def _follow_table(table: Path, image: str, objects: Path) -> None:
+    """Replace the rows of one image in a table of all by those of its own table."""
+    columns, rows = _read(table)
+    new_columns, new = _read(objects) if objects.is_file() else ([], [])
+    all_columns = list(dict.fromkeys([*columns, *new_columns]))
+    own = [{"image": image, **with_shares(row, new_columns)} for row in new]
+    kept = list(_replaced(rows, image, own))
+    with atomic_write(table) as temporary:
+        write_table(
+            temporary,
+            all_columns,
+            ({name: row.get(name, "") for name in all_columns} for row in kept),
+        )
+
+
+def _follow_page(page: Path, image: str, count: int) -> None:
+    """Correct the number of objects of an image on the page, and that of all."""
+    text = page.read_text(encoding="utf-8")
+    cell = '<td class="number">'
+    row = re.compile(
+        f"(<td>{re.escape(html.escape(image))}</td>"
+        rf'<td class="done">done</td>{cell})(\d*)(</td>{cell}[^<]*</td><td>)([^<]*)(</td></tr>)'
+    )
+    found = row.search(text)
+    total = re.search(r"segmented, (\d+) objects?;", text)
+    if found is None or total is None:
+        raise ValueError(f"{image} is not on it")
+    before, said = int(found[2] or 0), found[4].replace(CORRECTED, "").strip()
+    new = f"{found[1]}{count}{found[3]}{CORRECTED} {said}".rstrip() + found[5]
+    text = f"{text[: found.start()]}{new}{text[found.end() :]}"
+    objects = pluralize(int(total[1]) + count - before, "object")
+    text = f"{text[: total.start()]}segmented, {objects};{text[total.end() :]}"
+    with atomic_outputs(page) as (temporary,):
+        write_text(temporary, text)
+
+
+def _replaced(
+    rows: Iterable[dict[str, str]], image: str, own: Sequence[dict[str, object]]
+) -> Iterable[dict[str, object]]:
+    """The rows with those of one image in their old place, at the end if it had none."""
+    is_there = False
+    for row in rows:
+        if row["image"] != image:
+            yield {**row}
+        elif not is_there:
+            is_there = True
+            yield from own
+    if not is_there:
+        yield from own
+
+
+def _read(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    lines = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"), newline=""))
+    return list(lines.fieldnames or ()), list(lines)
