@@ -175,6 +175,7 @@ def show(path: Path) -> None:
     known = [{**row, "drawn": row.get("drawn", 0.0)} for row in rows_of(path)]
     ways_of = Counter((row["source"], row["image"]) for row in known)
     rows = [row for row in known if ways_of[row["source"], row["image"]] == len(WAYS)]
+    rows.sort(key=lambda row: list(WAYS).index(row["way"]))
     with path.with_suffix(".csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()

@@ -183,7 +183,7 @@ class User:
             QTest.keyClick(QApplication.activeModalWidget(), Qt.Key.Key_Return)
             self.actions["keys"] += 1
 
-        button = self.hands.tab.object_panel.buttons["save"]
+        button = self.hands.tab.object_panel.save
         self.film.say("Save: a label image and a table")
         self.film.at_widget(button)
         self.film.hold(2500)
