@@ -68,12 +68,13 @@ def main() -> None:
     parser.add_argument("--base", default="tiny")
     parser.add_argument("--source", default="nanoshapes")
     parser.add_argument("--each", choices=list(WAYS))
+    parser.add_argument("--hand", type=float, default=1.0, help="times as unsteady as usual")
     parser.add_argument("--ways", nargs="*", default=list(WAYS), choices=list(WAYS))
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
     path = options.output / "finish.jsonl"
     if options.what == "run":
-        run(options.base, options.development, path, options.ways)
+        run(options.base, options.development, path, options.ways, options.hand)
     elif options.what == "folder":
         run_folder(options.base, options.source, options.output, options.each)
     elif options.what == "picture":
@@ -82,7 +83,7 @@ def main() -> None:
         show(path)
 
 
-def run(base_name: str, development: Path, path: Path, ways: list[str]) -> None:
+def run(base_name: str, development: Path, path: Path, ways: list[str], hand: float) -> None:
     """Add a line for each image and way that has none."""
     base = load_model(base_name)
     done = {(row["source"], row["image"], row["way"]) for row in rows_of(path)}
@@ -94,7 +95,7 @@ def run(base_name: str, development: Path, path: Path, ways: list[str]) -> None:
             if (source, name, way) in done:
                 continue
             image = read(source, name, development)
-            user = SimulatedUser(np.asarray(image.labels))
+            user = SimulatedUser(np.asarray(image.labels), hand=hand)
             finished = finish_image(way, Setting(base, image, user))
             row = {"source": source, "image": name, "way": way, **finished._asdict()}
             with path.open("a") as file:

@@ -42,6 +42,7 @@ from napari_simmat.progress import finish
 from napari_simmat.training.adapting import FewShotConfig
 from napari_simmat.training.few_shot import learn_objects
 from simmat_research.strokes import (
+    OUTLINE_UNSTEADINESS,
     Line,
     largest_part,
     length_of,
@@ -161,10 +162,13 @@ class SimulatedUser:
         (Y, X), all objects of the image.
     seed
         Draws the objects that are taught, and where the ground is stroked.
+    hand
+        How unsteady it is, beside the usual one.
     """
 
     labels: Labels
     seed: int = 0
+    hand: float = 1.0
     objects: dict[int, GroundTruthObject] = field(init=False)
     drawn: float = field(default=0.0, init=False)
     """Length of all lines so far, in pixels."""
@@ -202,7 +206,7 @@ class SimulatedUser:
         """The same, but what is wrong is scribbled over instead of clicked."""
 
         def scribble(mask: Mask, truth: Mask, actions: int) -> tuple[Line, int]:
-            return scribble_over(mask ^ truth, truth, actions)
+            return scribble_over(mask ^ truth, truth, actions, self.hand)
 
         return self._draw(predictor, label, scribble)
 
@@ -220,9 +224,10 @@ class SimulatedUser:
             nonlocal outlined
             if not outlined and not self._is_done_by_one(label, mask):
                 outlined = True
-                return outline_of(truth, actions), 1
+                return outline_of(truth, actions, self.hand * OUTLINE_UNSTEADINESS), 1
             wrong = mask ^ truth
-            return line_around(wrong, truth, actions) or scribble_over(wrong, truth, actions)
+            around = line_around(wrong, truth, actions, self.hand)
+            return around or scribble_over(wrong, truth, actions, self.hand)
 
         return self._draw(predictor, label, correct)
 

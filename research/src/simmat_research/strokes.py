@@ -28,7 +28,7 @@ Line = NDArray[np.float64]
 """Points (N, 2) as y, x."""
 
 
-def scribble_over(wrong: Mask, truth: Mask, seed: int) -> tuple[Line, int]:
+def scribble_over(wrong: Mask, truth: Mask, seed: int, hand: float = 1.0) -> tuple[Line, int]:
     """Points (N, 2) along the middle of the largest wrong part of a mask (Y, X), and their label.
 
     The line is the longest path through the part's skeleton, drawn by an unsteady hand. The label
@@ -40,13 +40,15 @@ def scribble_over(wrong: Mask, truth: Mask, seed: int) -> tuple[Line, int]:
     corner = np.array([rows.start - 1, columns.start - 1])
     middle = _longest_path(skeletonize(part))
     widths = np.maximum(ndimage.distance_transform_edt(part)[tuple(middle.T)], 1.0)
-    line = middle + _waver(len(middle), seed) * (UNSTEADINESS * widths)[:, np.newaxis] + corner
+    line = (
+        middle + _waver(len(middle), seed) * (hand * UNSTEADINESS * widths)[:, np.newaxis] + corner
+    )
     y, x = middle[len(middle) // 2] + corner
     inside = np.clip(line, 0, np.array(wrong.shape) - 1.0)
     return inside, int(truth[y, x])
 
 
-def line_around(wrong: Mask, truth: Mask, seed: int) -> tuple[Line, int] | None:
+def line_around(wrong: Mask, truth: Mask, seed: int, hand: float = 1.0) -> tuple[Line, int] | None:
     """Points (N, 2) around the largest wrong part of a mask (Y, X), and their label.
 
     The line follows the true outline (of the truth (Y, X)), passes beside the part elsewhere, and
@@ -63,7 +65,7 @@ def line_around(wrong: Mask, truth: Mask, seed: int) -> tuple[Line, int] | None:
     harm = enclosed & ~part & ~is_indifferent
     if np.count_nonzero(harm) > HARM * np.count_nonzero(part):
         return None
-    line = _around(enclosed, UNSTEADINESS * half, seed)
+    line = _around(enclosed, hand * UNSTEADINESS * half, seed)
     return (line, label) if closes(points_along(line)) else None
 
 

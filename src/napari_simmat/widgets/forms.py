@@ -335,7 +335,7 @@ FORM_SETTINGS = shown_fields(AutomaticSettings)
 WORDS_HINT = "e.g. yellow leaf"
 
 
-_PIXEL_SHAPE = "Pixel shape"
+_PIXEL_SHAPE = "Pixel aspect ratio"
 
 
 class PixelShape(CollapsibleSection):
