@@ -46,9 +46,13 @@ def test_each_line_is_written_as_it_was_read():
 
 
 def unpacked(value: Any, name: str = "") -> Any:
-    """JSON with bytes as they were before packing, which differs between versions of zlib."""
+    """JSON with bytes as they were before packing, which differs between versions of zlib.
+
+    Without what the recorded file is too old to hold, where it has its default.
+    """
     if isinstance(value, dict):
-        return {each: unpacked(item, each) for each, item in value.items()}
+        known = {each: item for each, item in value.items() if (each, item) != ("after", 0)}
+        return {each: unpacked(item, each) for each, item in known.items()}
     if isinstance(value, list):
         return [unpacked(item) for item in value]
     return zlib.decompress(base64.b64decode(value)) if name in ("bits", "zip") else value
