@@ -305,3 +305,25 @@ def test_click_after_an_outline_corrects_it():
     [result] = Refiner().refine(cast(Predictor, predictor), [prompt])
     assert not result.mask[24, 24]
     assert result.mask[6:20, 6:20].all(), "far from the click all is as it was"
+    again = Refiner()
+    again.refine(cast(Predictor, Scripted(drawn)), [prompt.until(5)])
+    [known] = again.refine(cast(Predictor, Scripted(drawn, drawn)), [prompt])
+    assert np.array_equal(known.mask, result.mask), "whether or not the outline is remembered"
+
+
+def test_click_after_a_line_keeps_what_was_drawn():
+    half, other = np.zeros((30, 40), bool), np.zeros((30, 40), bool)
+    half[10:20, 5:20] = True
+    other[22:28, 30:38] = True
+    line = loop_of((10, 20), (19, 30))
+    prompt = Prompt(
+        box=(10, 5, 20, 35),
+        points=(*line, (15, 6)),
+        labels=(1,) * 5 + (0,),
+        scribbles=(1,) * 5 + (0,),
+    )
+    predictor = Scripted(half, half, other, other)  # of the click the model takes another object
+    [result] = Refiner().refine(cast(Predictor, predictor), [prompt])
+    assert result.mask[10:20, 14:30].all()
+    assert not result.mask[15, 6]
+    assert not result.mask[other].any()

@@ -12,7 +12,7 @@ that has the click in its middle (the idea of FocalClick's progressive merge, Ch
 there is none, it moves the outline beyond the click. It is used for clicks on a mask prompt, and
 for a third or later correction where the model would switch to another object. A scribble always
 corrects the mask along its line (`engine.scribbles`), and an outline drawn by hand is the object,
-but for its rim.
+but for its rim; clicks after either keep what was drawn.
 
 A loose box also holds crumbs of what is beside the object: of the mask of a box only the main
 pieces are kept, and those that were clicked.
@@ -35,6 +35,7 @@ from napari_simmat.engine.outlines import shape_mask
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.scribbles import (
     as_model_sees,
+    begins_with_outline,
     closes,
     correct_by_scribble,
     drawn_outline,
@@ -144,9 +145,12 @@ class Refiner:
                 return Result.of_mask(prompt.mask)
             before = _PreviousMask.of(prompt.mask, prompt.mask)
             corrects = True
+        steps = prompt_steps(prompt)
+        outlines = begins_with_outline(prompt) and not choices.get(steps[0], 0)
+        corrects = corrects or outlines
         chosen: tuple[int, ...] = ()
         drops_crumbs = prompt.box is not None
-        for number, step in enumerate(prompt_steps(prompt)):
+        for number, step in enumerate(steps):
             choice = choices.get(step, 0)
             chosen = (*chosen, choice)
             drops_crumbs = drops_crumbs and choice != ALL_PIECES
@@ -161,12 +165,10 @@ class Refiner:
                 result = result.alternative(choice % result.count)
             given: NDArray[Any] = result.logits
             score = result.score
-            outline = None if choice else _outline_to_settle(step, before, result)
-            if outline is not None:
-                result = result.with_mask(settle_rim(outline, result.mask))
+            if outlines and before.object_mask is None:
+                result = result.with_mask(_settled(step, result.mask))
                 given = result.mask if result.mask.any() else given
-                corrects = True
-            is_drawn = corrects or _ends_with_scribble(step)
+            is_drawn = corrects or any(step.scribbles[len(steps[0].points) :])
             refines = is_drawn or (number >= FIRST_REFINING_CORRECTION and not choice)
             if refines and before.object_mask is not None:
                 old = before.object_mask.on_plane((), result.mask.shape)
@@ -239,8 +241,7 @@ def _looped_job(predictor: Predictor | PartPredictor, asked: Prompt, old: Mask) 
 def candidate_masks(prompt: Prompt, result: Result) -> dict[int, Mask]:
     """The model's masks (Y, X) that look different, by their numbers in `CandidateChoices`."""
     own = result.original(0).mask
-    outline = drawn_outline(prompt, own.shape)
-    masks = {0: own if outline is None else settle_rim(outline, own)}
+    masks = {0: _settled(prompt, own)}
     if prompt.box is not None:
         main, left_out = main_pieces(own, _clicked_pixels(prompt, own))
         if left_out:
@@ -275,9 +276,10 @@ def _is_confirmed(step: Prompt, before: _PreviousMask, result: Result) -> bool:
     return not _asks_for_change(old, step) and result.score < before.score + MIN_SURER
 
 
-def _outline_to_settle(step: Prompt, before: _PreviousMask, result: Result) -> Mask | None:
-    """What was outlined by hand in the first step (Y, X)."""
-    return None if before.object_mask is not None else drawn_outline(step, result.mask.shape)
+def _settled(step: Prompt, predicted: Mask) -> Mask:
+    """The model's mask (Y, X) for an outline drawn by hand, if the step begins with one."""
+    outline = drawn_outline(step, (predicted.shape[0], predicted.shape[1]))
+    return predicted if outline is None else settle_rim(outline, predicted)
 
 
 def _asks_for_change(old: Mask, step: Prompt) -> bool:

@@ -90,6 +90,11 @@ def as_model_sees(prompt: Prompt, shape: tuple[int, int]) -> Prompt:
     )
 
 
+def begins_with_outline(prompt: Prompt) -> bool:
+    """Whether a line that closes is what shows the object at first."""
+    return _first_outline(prompt) is not None
+
+
 def drawn_outline(prompt: Prompt, shape: tuple[int, int]) -> Mask | None:
     """What a line that closes encloses (Y, X), if a prompt begins with one."""
     line = _first_outline(prompt)
