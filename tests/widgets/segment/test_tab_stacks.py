@@ -120,8 +120,8 @@ def test_two_stains_of_a_stack_are_measured_not_planes(window, tmp_path, monkeyp
         table.set_value(SegmentTableOptions(index=("twice=2*channel1",), all_channels=whole))
         save_as(monkeypatch, tmp_path / f"{whole}_labels.tif")
         window.tab.act("save")
-        window.qtbot.waitUntil((tmp_path / f"{whole}_objects.csv").exists)
-        window.idle()
+        window.qtbot.waitUntil((tmp_path / f"{whole}_objects.csv").exists, timeout=30_000)
+        window.qtbot.waitUntil(lambda: window.status.text.startswith("Saved"), timeout=30_000)
         assert ("measures 1 of 2 channels" in window.status.text) != whole
         with (tmp_path / f"{whole}_objects.csv").open() as file:
             [row] = csv.DictReader(file)
