@@ -6,6 +6,7 @@ import tifffile
 
 pytest_plugins = [
     "tests.model_files",
+    "tests.quick_models",
     "tests.sam2_models",
     "tests.sam3_models",
     "tests.surroundings",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from napari_simmat.models.spec import Model
 
 ANGLES = ("0 deg", "45 deg", "90 deg", "135 deg")
-MAX_ENCODINGS = 16
-"""That are kept: some take 15 MB."""
 
 
 @pytest.fixture(scope="session")
@@ -182,46 +179,3 @@ def export(*given: Any, **named: Any) -> Path:
     from napari_simmat.checkpoints.library import export_job
 
     return finish(export_job(*given, **named))
-
-
-@pytest.fixture(scope="session")
-def encodings() -> dict[Any, Any]:
-    """What `encoded_once` remembers: the steps of each encoding and its result."""
-    return {}
-
-
-@pytest.fixture
-def encoded_once(monkeypatch: pytest.MonkeyPatch, encodings: dict[Any, Any]) -> None:
-    """Encode equal images with equal weights once in all tests: the same steps, the same values."""
-    import torch
-
-    from napari_simmat.models.network import Encoded
-    from napari_simmat.models.tiny import TinyNetwork
-    from napari_simmat.progress import map_progress
-
-    encode_job = TinyNetwork.encode_job
-
-    def anew(encoded: Encoded) -> Encoded:
-        """Without what prompts have left in its cache."""
-        coarser = encoded.coarser and anew(encoded.coarser)
-        return replace(encoded, coarser=coarser)
-
-    def encode_or_recall_job(network: Any, image: torch.Tensor, averaged: bool = False) -> Any:
-        content = hashlib.blake2b(image.cpu().numpy().tobytes())
-        for weights in network.state_dict().values():
-            content.update(weights.cpu().numpy().tobytes())
-        autocast = torch.is_autocast_enabled(image.device.type)
-        key = content.digest(), image.shape, image.device, averaged, autocast
-        if key in encodings:
-            steps, encoded = encodings[key]
-            yield from steps
-            return anew(encoded)
-        steps = []
-        job = encode_job(network, image, averaged)
-        encoded = yield from map_progress(job, lambda step: steps.append(step) or step)
-        encodings[key] = steps, anew(encoded)
-        if len(encodings) > MAX_ENCODINGS:
-            del encodings[next(iter(encodings))]
-        return encoded
-
-    monkeypatch.setattr(TinyNetwork, "encode_job", encode_or_recall_job)

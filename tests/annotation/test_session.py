@@ -49,7 +49,7 @@ def matches(sentence: str) -> str:
 
 
 @pytest.fixture(autouse=True)
-def quick_encodings(encoded_once):
+def quickly(quick_models):
     """The images are few, and most tests begin with one that is encoded."""
 
 

@@ -21,8 +21,6 @@ from napari_simmat.io.readers import read_labels
 from napari_simmat.progress import finish
 from tests.batch.folders import segment_task
 
-pytestmark = pytest.mark.usefixtures("encoded_once")
-
 EVERYTHING = AutomaticSettings(seeds="maxima", tile=128, agreement=0)
 IN_MEMORY = SegmentConfig(model="tiny", compute=Compute(device="cpu"), automatic=EVERYTHING)
 IN_TILES = replace(IN_MEMORY, labels_in_memory=1e-4)

@@ -121,12 +121,13 @@ def test_download_replaces_a_file_of_other_content_only(before, requests, server
 
 def test_download_that_is_closed_stops_and_leaves_nothing(server, target):
     server.gate = threading.Event()
+    before = set(threading.enumerate())
     job = download_job(server.url, target, SHA256, size=len(CONTENT))
     while next(job).done < 400_000:
         pass
     job.close()
     server.gate.set()
-    for thread in threading.enumerate():
+    for thread in set(threading.enumerate()) - before:
         if thread.name.startswith("ThreadPoolExecutor"):
             thread.join(10)
     assert os.listdir(target.parent) == []

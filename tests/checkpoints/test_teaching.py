@@ -57,6 +57,14 @@ def taught(model, lesson, ground=True):
     return predictor, learn_kind(predictor, five, there if ground else None)
 
 
+@pytest.fixture(scope="module")
+def tiny_taught(lesson, tmp_path_factory):
+    """`tiny` on the image, what its five discs taught, and the file of that; none is changed."""
+    predictor, kind = taught("tiny", lesson)
+    folder = tmp_path_factory.mktemp("taught")
+    return predictor, kind, save_taught("tiny", kind, folder / "discs.safetensors")
+
+
 @pytest.mark.parametrize("ground", [True, False])
 def test_taught_file_finds_what_the_kind_finds(ground, lesson, tmp_path):
     predictor, kind = taught("tiny", lesson, ground)
@@ -78,9 +86,9 @@ def test_taught_file_finds_what_the_kind_finds(ground, lesson, tmp_path):
     assert found.scores.tolist() != any_kind.scores.tolist()
 
 
-def test_taught_model_leaves_clicks_and_boxes_alone(lesson, tmp_path):
-    before, kind = taught("tiny", lesson)
-    after = Predictor(load_model(save_taught("tiny", kind, tmp_path / "discs.safetensors")))
+def test_taught_model_leaves_clicks_and_boxes_alone(lesson, tiny_taught):
+    before, _, path = tiny_taught
+    after = Predictor(load_model(path))
     after.set_image(lesson[0])
     for prompt in (Prompt(points=((15, 45),)), Prompt(box=(33, 33, 58, 58))):
         (one,), (other,) = (each.predict_many([prompt]) for each in (before, after))
@@ -89,10 +97,9 @@ def test_taught_model_leaves_clicks_and_boxes_alone(lesson, tmp_path):
     assert before.model.fingerprint != after.model.fingerprint
 
 
-def test_given_side_replaces_the_size_and_keeps_looks(lesson, tmp_path):
-    _, kind = taught("tiny", lesson)
-    model = load_model(save_taught("tiny", kind, tmp_path / "discs.safetensors"))
-    predictor = Predictor(model)
+def test_given_side_replaces_the_size_and_keeps_looks(lesson, tiny_taught):
+    _, kind, path = tiny_taught
+    predictor = Predictor(load_model(path))
     predictor.set_image(lesson[0])
     known = known_kind(predictor, AutomaticSettings(object_side=40))
     assert known.side > 2 * kind.side
@@ -100,9 +107,8 @@ def test_given_side_replaces_the_size_and_keeps_looks(lesson, tmp_path):
     assert known.likelihood == kind.likelihood
 
 
-def test_taught_model_has_the_thresholds_of_a_kind(lesson, tmp_path):
-    _, kind = taught("tiny", lesson)
-    spec = read_spec(save_taught("tiny", kind, tmp_path / "discs.safetensors"))
+def test_taught_model_has_the_thresholds_of_a_kind(tiny_taught):
+    spec = read_spec(tiny_taught[2])
     assert AutomaticSettings().for_model(spec).thresholds == LOOKS_THRESHOLDS
     assert AutomaticSettings(object_side=9).for_model(find_model("tiny").spec).thresholds == (
         KIND_THRESHOLDS
@@ -117,8 +123,8 @@ def test_learned_size_has_the_thresholds_of_a_kind():
     assert AutomaticSettings().for_model(spec).thresholds == LITE_THRESHOLDS
 
 
-def test_keep_lists_it_among_the_users_models(lesson, user_folder):
-    _, kind = taught("tiny", lesson)
+def test_keep_lists_it_among_the_users_models(tiny_taught, user_folder):
+    kind = tiny_taught[1]
     entry = finish(keep_taught_job("tiny", kind, "discs"))
     assert entry.path == user_folder / "models" / "discs.safetensors"
     assert entry in list_models()
@@ -146,9 +152,8 @@ def test_checkpoint_that_is_taught_keeps_its_tensors(bundle, assets, tmp_path):
     assert read_spec(path).metrics == {"iou_click": 0.7}
 
 
-def test_taught_model_can_be_taught_anew_and_bundled(lesson, tmp_path):
-    predictor, kind = taught("tiny", lesson)
-    first = save_taught("tiny", kind, tmp_path / "first.safetensors")
+def test_taught_model_can_be_taught_anew_and_bundled(lesson, tiny_taught, tmp_path):
+    predictor, kind, first = tiny_taught
     sized = learn_kind(predictor, lesson[2])
     second = save_taught(first, sized, tmp_path / "second.safetensors")
     assert load_model(second).pixels is None
@@ -160,30 +165,29 @@ def test_taught_model_can_be_taught_anew_and_bundled(lesson, tmp_path):
     np.testing.assert_array_equal(model.pixels.features, kind.looks.pixels.features)
 
 
-def test_model_that_learns_keeps_what_it_was_taught(lesson, tmp_path):
-    _, kind = taught("tiny", lesson)
-    path = save_taught("tiny", kind, tmp_path / "first.safetensors")
-    learned = AdaptedCheckpoint.load(path)
+def test_model_that_learns_keeps_what_it_was_taught(tiny_taught, tmp_path):
+    learned = AdaptedCheckpoint.load(tiny_taught[2])
     assert not learned.tensors
     learned.save(tmp_path / "again.safetensors")
     assert ObjectKind.of_model(load_model(tmp_path / "again.safetensors")).looks is not None
     assert learned.model(load_model("tiny")).pixels is learned.pixels
 
 
-def test_kind_of_other_channels_is_not_written(lesson, assets, tmp_path):
-    _, kind = taught("tiny", lesson)
+def test_kind_of_other_channels_is_not_written(tiny_taught, assets, tmp_path):
+    kind = tiny_taught[1]
     path = tmp_path / "other.safetensors"
     with pytest.raises(ValueError, match="learned from other channels than the 4 of this model"):
         save_taught("polarization", kind, path)
     assert not path.exists()
 
 
-def damage(path, change):
-    """Write the file again with other tensors or another description."""
+def damaged(path, change, target):
+    """The file with other tensors or another description."""
     tensors, spec = load_file(path), read_spec(path)
     values = json.loads(spec.to_json())
     change(tensors, values)
-    save_file(tensors, path, {"simmat": json.dumps(values)})
+    save_file(tensors, target, {"simmat": json.dumps(values)})
+    return target
 
 
 def _without_looks(tensors, values):
@@ -251,10 +255,8 @@ def _with_a_surplus(tensors, values):
         (_with_a_surplus, "which do not belong there"),
     ],
 )
-def test_damaged_kind_is_refused_in_a_sentence(change, words, lesson, tmp_path):
-    _, kind = taught("tiny", lesson)
-    path = save_taught("tiny", kind, tmp_path / "discs.safetensors")
-    damage(path, change)
+def test_damaged_kind_is_refused_in_a_sentence(change, words, tiny_taught, tmp_path):
+    path = damaged(tiny_taught[2], change, tmp_path / "discs.safetensors")
     with pytest.raises(ValueError, match=words):
         load_model(path)
 

@@ -34,6 +34,11 @@ class Output:
         return json.loads(self.out)
 
 
+@pytest.fixture(autouse=True)
+def quickly(quick_models):
+    """Most commands load a built-in model and encode one of a few images."""
+
+
 @pytest.fixture
 def simmat(capsys):
     """Run the command line in this process."""

@@ -44,6 +44,7 @@ from napari_simmat.training.few_shot import (
     learn_objects,
     learn_objects_job,
 )
+from tests.model_files import shrink_tiny
 from tests.plain_authors import DEPTH
 from tests.pretended_gpu import pretended_gpu
 from tests.sam2_models import sam2_model, shrink_sam2
@@ -66,12 +67,16 @@ def squares(channels: int = 3, count: int = 4, seed: int = 0) -> AnnotatedPlane:
     return AnnotatedPlane(values.clip(0, 255), labels, channels=names)
 
 
-@pytest.fixture
-def accepted(monkeypatch):
-    """Whatever was learned is offered."""
+def accept(monkeypatch):
+    """Offer whatever was learned."""
     for name, value in OFFER_ANYTHING.items():
         monkeypatch.setattr(evidence, name, value)
     monkeypatch.setattr(few_shot, "STRENGTHS", (1.0, 0.5))
+
+
+@pytest.fixture
+def accepted(monkeypatch):
+    accept(monkeypatch)
 
 
 def learned(base: Model, *planes: AnnotatedPlane, **named: object) -> FewShotResult:
@@ -82,12 +87,21 @@ def equal(one: AdaptedCheckpoint, other: AdaptedCheckpoint) -> bool:
     return one.digest == other.digest
 
 
+@pytest.fixture(scope="module")
+def of_squares(nano_base):
+    """What `base` learns from `squares`."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        shrink_tiny(monkeypatch)
+        accept(monkeypatch)
+        return learned(nano_base, squares(), name="squares")
+
+
 @pytest.mark.usefixtures("accepted")
-def test_learning_depends_on_objects_and_seed_alone(base):
+def test_learning_depends_on_objects_and_seed_alone(base, of_squares):
     weights = {name: each.clone() for name, each in base.network.state_dict().items()}
     random = torch.random.get_rng_state()
-    first, second = learned(base, squares()), learned(base, squares())
-    other = finish(learn_objects_job(base, [squares()], replace(SHORT, seed=1)))
+    first, second = of_squares, learned(base, squares(), name="squares")
+    other = finish(learn_objects_job(base, [squares()], replace(SHORT, seed=1), name="squares"))
     assert equal(first.checkpoint, second.checkpoint)
     assert not equal(first.checkpoint, other.checkpoint)
     assert first.model.fingerprint == second.model.fingerprint != base.fingerprint
@@ -122,9 +136,8 @@ def test_interrupted_learning_ends_with_the_same_model(base, tmp_path, monkeypat
         assert equal(finish(again).checkpoint, whole.checkpoint)
 
 
-@pytest.mark.usefixtures("accepted")
-def test_adapted_model_is_a_checkpoint_like_any_other(base, tmp_path):
-    found = learned(base, squares(), name="squares")
+def test_adapted_model_is_a_checkpoint_like_any_other(base, of_squares, tmp_path):
+    found = of_squares
     path = tmp_path / "kept.safetensors"
     found.checkpoint.save(path)
     masks = []

@@ -25,7 +25,7 @@ def libraries_are_no_garbage():
 
 
 @pytest.fixture(autouse=True)
-def quick_encodings(encoded_once):
+def quickly(quick_models):
     """The images of these tests are few, and most tests begin with one that is encoded."""
 
 

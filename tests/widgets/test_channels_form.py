@@ -200,7 +200,8 @@ def chosen(window: Hands) -> list[int]:
 def choose_parts(window: Hands, *numbers: int) -> None:
     window.tab.channels.section.set_open(True)
     for slot, number in zip(window.tab.channels.slots, numbers, strict=True):
-        window.choose(slot, f"bands · {number}")
+        choose(slot, f"bands · {number}")
+        window.idle()
 
 
 @pytest.mark.slow

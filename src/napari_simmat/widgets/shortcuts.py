@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from app_model.backends.qt import qkeysequence2modelkeybinding
@@ -54,7 +55,12 @@ class Shortcut:
     def binding(self, shapes: bool = False) -> KeyBinding:
         """For napari's `bind_key`."""
         is_other = shapes and self.on_shapes is not None
-        return KeyBinding.from_int(self.on_shapes if is_other else self.key)
+        return _binding(self.on_shapes if is_other else self.key)
+
+
+@cache
+def _binding(key: int) -> KeyBinding:
+    return KeyBinding.from_int(key)
 
 
 SHORTCUTS = (

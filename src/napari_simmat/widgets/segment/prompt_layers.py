@@ -417,7 +417,9 @@ def _set_defaults(layer: Any, values: dict[str, int]) -> None:
     if absent := [name for name in values if name not in layer.features]:
         none = {name: [_SHAPE_DEFAULTS[name]] * len(layer.data) for name in absent}
         _set_columns(layer, **none)
-    layer.feature_defaults = layer.feature_defaults.assign(**values)
+    before = layer.feature_defaults
+    if any(name not in before or before[name].iloc[0] != value for name, value in values.items()):
+        layer.feature_defaults = before.assign(**values)
 
 
 def _column(layer: Any, name: str) -> np.ndarray:
