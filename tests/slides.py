@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,9 @@ APERIO = (
 )
 
 
+@cache
 def drawn_slide(shape: tuple[int, int] = (1024, 1536)) -> NDArray[np.uint8]:
-    """Two pieces of tissue (Y, X, 3) with `NUCLEI` on glass; noise of one gray level."""
+    """Two pieces of tissue (Y, X, 3) with `NUCLEI` on glass; noise of one gray level; read-only."""
     y, x = np.mgrid[: shape[0], : shape[1]]
     colors = np.empty((*shape, 3), np.int16)
     colors[:] = GLASS
@@ -33,7 +35,9 @@ def drawn_slide(shape: tuple[int, int] = (1024, 1536)) -> NDArray[np.uint8]:
     for cy, cx in NUCLEI:
         colors[(y - cy) ** 2 + (x - cx) ** 2 <= RADIUS**2] = NUCLEUS
     noise = np.random.default_rng(0).integers(-1, 2, colors.shape)
-    return np.clip(colors + noise, 0, 255).astype(np.uint8)
+    slide = np.clip(colors + noise, 0, 255).astype(np.uint8)
+    slide.flags.writeable = False
+    return slide
 
 
 def halved(colors: NDArray[np.uint8], times: int) -> NDArray[np.uint8]:

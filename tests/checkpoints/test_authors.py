@@ -26,6 +26,7 @@ from napari_simmat.models import tuning
 from napari_simmat.models.tuning import STRATEGIES
 from tests.checkpoints.test_sam_weights import Malicious
 from tests.model_files import export, import_file
+from tests.nightly import nightly_but
 from tests.plain_authors import DEPTH, KEPT, SIZES, WIDTH, AuthorsNetwork, small_sam
 
 CASES = [
@@ -51,6 +52,17 @@ CASES = [
     ("sam_mlp_adapter", "preconvk5n4d8", "t"),
     ("sam_prefix", "preattnp8n2d16", "rgbt"),
 ]
+ALIKE = (
+    ("sam_lora", "baseline_a", "t_500"),
+    ("sam_mlp_adapter", "baseline_b", "rgbd"),
+    ("sam_prompt", "baseline_a", "rgbt_500"),
+    ("sam_prefix", "zeroshot", "hha"),
+    ("sam_full_finetune", "baseline_a", "t"),
+    ("sam_full_finetune", "baseline_b", "nir"),
+    ("sam_linear_probing", "baseline_a", "d"),
+    ("sam_lora", "simcmf", "rgbnir"),
+)
+"""Whose network and whose layer are tried in other cases, too."""
 OURS = {
     "sam_full_finetune": "full",
     "sam_linear_probing": "linear",
@@ -130,7 +142,10 @@ def test_cases_try_all_networks_and_modalities():
     assert {key for _, _, key in CASES} == set(MODALITIES)
 
 
-@pytest.mark.parametrize(("network", "transfer", "key"), CASES)
+@pytest.mark.parametrize(
+    ("network", "transfer", "key"),
+    nightly_but(CASES, *(case for case in CASES if case not in ALIKE)),
+)
 def test_import_gives_the_masks_of_the_authors_network(
     network, transfer, key, sam, user_folder, tmp_path
 ):

@@ -1,6 +1,7 @@
 """`tiny` against the plain reference, at any size, and where its positions lie."""
 
 from dataclasses import replace
+from itertools import product
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from napari_simmat.models.tiny_encoder import REFERENCE_TOKENS, LocalContrast
 from napari_simmat.models.tuning import build_network
 from napari_simmat.progress import finish
 from tests.models import plain_tiny
+from tests.nightly import nightly_but
 
 
 @pytest.fixture(scope="module", params=["tiny", "tiny_deep"])
@@ -44,8 +46,19 @@ PROMPTS = {
 }
 
 
-@pytest.mark.parametrize("size", [(64, 96), (32, 32), (320, 352)])
-@pytest.mark.parametrize("kind", [*PROMPTS, "mask", "mask and clicks"])
+KINDS = (*PROMPTS, "mask", "mask and clicks")
+SIZES = ((64, 96), (32, 32), (320, 352))
+
+
+@pytest.mark.parametrize(
+    ("kind", "size"),
+    nightly_but(
+        product(KINDS, SIZES),
+        *((kind, (64, 96)) for kind in KINDS),
+        *(("several clicks", size) for size in SIZES[1:]),
+        ("mask and clicks", (320, 352)),
+    ),
+)
 @torch.no_grad()
 def test_decode_equals_the_plain_reference(network, size, kind):
     torch.manual_seed(1)

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from qtpy.QtCore import Qt
 
-from tests.nightly import nightly_but
 from tests.widgets.hands import Headless
 from tests.widgets.scenes import CENTERS, RADII, gray
 
@@ -154,8 +153,9 @@ def headless(qtbot):
     viewer.close()
 
 
+@pytest.mark.slow
 @pytest.mark.real_window
-@pytest.mark.parametrize("actions", nightly_but((tools, keys), keys))
+@pytest.mark.parametrize("actions", [tools, keys])
 def test_real_window_does_what_the_headless_does(ready, headless, actions):
     for each in (ready, headless):
         each.viewer.reset_view()  # how much of the image is seen tells what a click means

@@ -61,6 +61,8 @@ pytestmark = pytest.mark.all_tabs
 
 LEFT = Qt.MouseButton.LeftButton
 WORKING = {"reading", "segmenting", "writing"}
+OF_TABLES = {*TABLE_FORMATS, SPATIAL}
+"""Formats whose libraries take seconds to import."""
 CLICK = "index,axis-0,axis-1,label,object\n0,{0},{1},1,1\n"
 
 
@@ -131,7 +133,10 @@ def test_run_in_which_every_file_fails_says_so(batch, tmp_path):
 
 
 @pytest.mark.real_window
-def test_a_folder_is_tried_run_and_opened(batch, data, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "extras", [sorted(set(EXTRAS) - OF_TABLES), pytest.param(EXTRAS, marks=pytest.mark.slow)]
+)
+def test_a_folder_is_tried_run_and_opened(batch, data, tmp_path, extras):
     tab, window = batch.tab, batch.window
     assert batch.status.kind == "nothing"
     assert batch.status.text == CHOOSE_IMAGES
@@ -144,7 +149,7 @@ def test_a_folder_is_tried_run_and_opened(batch, data, tmp_path, monkeypatch):
     tab.form.also.set_open(True)
     absent = {kind for kind, each in TABLE_FORMATS.items() if find_spec(each.package) is None}
     absent |= {SPATIAL} if find_spec("spatialdata") is None else set()
-    for kind in [kind for kind in EXTRAS if kind not in absent]:
+    for kind in [kind for kind in extras if kind not in absent]:
         box = tab.form.files[kind]
         QTest.mouseClick(box, LEFT, pos=box.rect().center() / 4)
     batch.settle()

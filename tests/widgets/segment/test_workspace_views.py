@@ -11,7 +11,6 @@ from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.engine.masks import LabelIndex
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.widgets.segment.workspace import UNDONE
-from tests.nightly import nightly_but
 from tests.widgets.scenes import iou
 
 SHIFT, CTRL = Qt.KeyboardModifier.ShiftModifier, Qt.KeyboardModifier.ControlModifier
@@ -433,8 +432,9 @@ def test_scale_changed_resamples_and_predicts_anew(window):
     assert not np.array_equal(round_, squashed)
 
 
+@pytest.mark.slow
 @pytest.mark.real_window
-@pytest.mark.parametrize("tool", nightly_but(("point", "box"), "box"))
+@pytest.mark.parametrize("tool", ["point", "box"])
 def test_a_tool_is_in_hand_after_rolled_axes_and_3d(window, tool):
     """By napari's own keys; in 3D it takes some tools away."""
     open_blobs(window)
