@@ -8,15 +8,10 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_simmat.batch.corrections import (
-    CORRECTED,
-    batch_files,
-    follow_batch_job,
-    follow_image_job,
-)
+from napari_simmat.batch.corrections import batch_files, follow_batch_job, follow_image_job
 from napari_simmat.batch.outputs import LabeledObjects, save_objects_job
 from napari_simmat.batch.segmentation import segment_folder
-from napari_simmat.batch.summary import ALL_OBJECTS, SUMMARY_PAGE, SUMMARY_TABLE
+from napari_simmat.batch.summary import ALL_OBJECTS, CORRECTED, SUMMARY_PAGE, SUMMARY_TABLE
 from napari_simmat.progress import finish
 from tests.widgets.scenes import CENTERS, gray
 

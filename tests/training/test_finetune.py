@@ -22,9 +22,7 @@ from napari_simmat.training.config import UNIFORM_STARTS, TrainConfig
 from napari_simmat.training.finetune import train_checkpoint_job, train_job
 from napari_simmat.training.trainable import make_trainable
 from napari_simmat.training.trainer import BEST_FILE, LOG_FILE, STOP_FILE, Trainer, TrainProgress
-from napari_simmat.training.validation import (
-    ValidationScores,
-)
+from napari_simmat.training.validation import ValidationScores
 from tests.training.squares import by_hand, picture, pictures, read_log, short
 
 PAIRS = [(strategy, "simmat") for strategy in STRATEGIES] + [

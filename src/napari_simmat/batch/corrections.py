@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import csv
-import html
 import io
 import logging
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from napari_simmat._text import pluralize
 from napari_simmat.batch.outputs import (
     LabeledObjects,
     about_table,
@@ -19,17 +16,21 @@ from napari_simmat.batch.outputs import (
     saved_table,
 )
 from napari_simmat.batch.plan import EXTRA_ENDINGS, SPATIAL, TRACKS
-from napari_simmat.batch.summary import ALL_OBJECTS, COLUMNS, SUMMARY_PAGE, SUMMARY_TABLE
+from napari_simmat.batch.summary import (
+    ALL_OBJECTS,
+    COLUMNS,
+    SUMMARY_PAGE,
+    SUMMARY_TABLE,
+    corrected_page,
+)
 from napari_simmat.engine.files.objects import EXTRA_FORMATS, format_problem
 from napari_simmat.engine.files.spatial import write_spatialdata
 from napari_simmat.engine.files.tables import TABLE_FORMATS
 from napari_simmat.engine.measurements import with_shares
-from napari_simmat.io.files import atomic_outputs, atomic_write, write_table, write_text
+from napari_simmat.io.files import atomic_write, write_table, write_text
 from napari_simmat.progress import Job, Progress
 
 log = logging.getLogger(__name__)
-CORRECTED = "Corrected since; the picture shows what was found."
-"""Stands on the page of a batch."""
 
 
 def follow_image_job(folder: Path, stem: str, objects: LabeledObjects) -> Job[list[Path]]:
@@ -130,7 +131,9 @@ def _follow_batch(path: Path, image: str, objects: Path, indices: Sequence[str])
     """Let one file of all images follow."""
     count = len({row["label"] for row in _read(objects)[1]}) if objects.is_file() else 0
     if path.name == SUMMARY_PAGE:
-        _follow_page(path, image, count)
+        page = corrected_page(path.read_text(encoding="utf-8"), image, count)
+        with atomic_write(path) as temporary:
+            write_text(temporary, page)
     elif path.name == SUMMARY_TABLE:
         columns, rows = _read(path)
         for row in rows:
@@ -160,27 +163,6 @@ def _follow_table(table: Path, image: str, objects: Path) -> None:
             all_columns,
             ({name: row.get(name, "") for name in all_columns} for row in kept),
         )
-
-
-def _follow_page(page: Path, image: str, count: int) -> None:
-    """Correct the number of objects of an image on the page, and that of all."""
-    text = page.read_text(encoding="utf-8")
-    cell = '<td class="number">'
-    row = re.compile(
-        f"(<td>{re.escape(html.escape(image))}</td>"
-        rf'<td class="done">done</td>{cell})(\d*)(</td>{cell}[^<]*</td><td>)([^<]*)(</td></tr>)'
-    )
-    found = row.search(text)
-    total = re.search(r"segmented, (\d+) objects?;", text)
-    if found is None or total is None:
-        raise ValueError(f"{image} is not on it")
-    before, said = int(found[2] or 0), found[4].replace(CORRECTED, "").strip()
-    new = f"{found[1]}{count}{found[3]}{CORRECTED} {said}".rstrip() + found[5]
-    text = f"{text[: found.start()]}{new}{text[found.end() :]}"
-    objects = pluralize(int(total[1]) + count - before, "object")
-    text = f"{text[: total.start()]}segmented, {objects};{text[total.end() :]}"
-    with atomic_outputs(page) as (temporary,):
-        write_text(temporary, text)
 
 
 def _replaced(

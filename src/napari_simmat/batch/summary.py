@@ -14,16 +14,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from napari_simmat import __version__
 from napari_simmat._text import format_list, pluralize
 from napari_simmat.batch.outputs import about_table
 from napari_simmat.batch.plan import Plan, SegmentConfig, shown_name
 from napari_simmat.batch.record import read_record
-from napari_simmat.batch.segment_image import (
-    TaskOutcome,
-)
+from napari_simmat.batch.segment_image import TaskOutcome
 from napari_simmat.engine.files.tables import TABLE_FORMATS
 from napari_simmat.engine.measurements import with_shares
 from napari_simmat.io.files import (
@@ -34,15 +32,15 @@ from napari_simmat.io.files import (
     write_text,
 )
 
-if TYPE_CHECKING:
-    pass
-
 SUMMARY_TABLE, SUMMARY_PAGE = "simmat-summary.csv", "simmat-report.html"
 ALL_OBJECTS = "simmat-objects.csv"
 """The tables of objects of all images, one below the other, with a column for the image."""
 COLUMNS = ("image", "state", "objects", "hidden", "labels", "message")
 MAX_PICTURES = 2000
 """Thumbnails on the page; with more it would open slowly."""
+CORRECTED = "Corrected since; the picture shows what was found."
+"""Stands on the page beside an image whose objects are others now."""
+_NUMBER = '<td class="number">'
 
 
 @dataclass(frozen=True)
@@ -198,9 +196,35 @@ def _page(lines: Sequence[SummaryRow], config: SegmentConfig) -> Iterable[str]:
             f"<td>{picture}</td>",
             f"<td>{escape(line.image)}</td>",
             f'<td class="{line.state}">{line.state}</td>',
-            f'<td class="number">{"" if line.objects is None else line.objects}</td>',
-            f'<td class="number">{"" if line.seconds is None else f"{line.seconds:.1f}"}</td>',
+            f"{_NUMBER}{'' if line.objects is None else line.objects}</td>",
+            f"{_NUMBER}{'' if line.seconds is None else f'{line.seconds:.1f}'}</td>",
             f"<td>{escape(hidden + line.note + line.message)}</td>",
         )
         yield f"<tr>{''.join(cells)}</tr>\n"
     yield "</tbody></table></body></html>\n"
+
+
+def corrected_page(page: str, image: str, count: int) -> str:
+    """A page of `write_summary` with another number of objects of an image, and that of all.
+
+    Its pictures and times are in no other file, so it is changed, not written anew.
+
+    Raises
+    ------
+    ValueError
+        If the image is not on the page.
+    """
+    row = re.compile(
+        rf'(<td>{re.escape(escape(image))}</td><td class="done">done</td>{_NUMBER})(\d*)'
+        rf"(</td>{_NUMBER}[^<]*</td><td>)([^<]*)(</td></tr>)"
+    )
+    found = row.search(page)
+    total = re.search(r"segmented, (\d+) objects?;", page)
+    if found is None or total is None:
+        raise ValueError(f"{image} is not on it")
+    before = int(found[2] or 0)
+    message = found[4].replace(CORRECTED, "").strip()
+    new = f"{found[1]}{count}{found[3]}{CORRECTED} {message}".rstrip() + found[5]
+    page = f"{page[: found.start()]}{new}{page[found.end() :]}"
+    objects = pluralize(int(total[1]) + count - before, "object")
+    return f"{page[: total.start()]}segmented, {objects};{page[total.end() :]}"

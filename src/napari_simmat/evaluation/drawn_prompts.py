@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,9 +11,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from napari_simmat.engine.masks import interior_point
-
-if TYPE_CHECKING:
-    pass
 
 PROMPT_KIND_WEIGHTS = {
     "click": 0.36,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,9 +10,6 @@ from scipy import ndimage
 
 from napari_simmat.engine.masks import Mask, Window, interior_point, iou
 from napari_simmat.evaluation.metrics import dice
-
-if TYPE_CHECKING:
-    pass
 
 
 class GroundTruthObject:

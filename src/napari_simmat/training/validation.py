@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -36,9 +35,6 @@ from napari_simmat.training.batches import (
     round_up,
 )
 from napari_simmat.training.losses import to_mask_grid
-
-if TYPE_CHECKING:
-    pass
 
 MAX_PLANES = 24
 OBJECTS_PER_PLANE = 12

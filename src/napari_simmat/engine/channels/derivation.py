@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_simmat._text import format_list, pluralize
-
-if TYPE_CHECKING:
-    pass
 
 CT_WINDOWS = {"soft tissue": (50, 400), "lung": (-600, 1500), "bone": (400, 1800)}
 """Center and width in Hounsfield units, as radiologists usually set them for these tissues."""

@@ -13,9 +13,7 @@ import numpy as np
 from napari.layers import Labels, Layer, Shapes
 from qtpy.QtCore import QObject, Signal
 
-from napari_simmat.annotation.drafts import (
-    DraftEdit,
-)
+from napari_simmat.annotation.drafts import DraftEdit
 from napari_simmat.annotation.image_session import KindTaught
 from napari_simmat.annotation.lesson import (
     Lesson,

@@ -6,7 +6,7 @@ import json
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from napari_simmat.annotation.channel_choice import RememberedChannels
 from napari_simmat.annotation.label_editor import Overlap
@@ -16,9 +16,6 @@ from napari_simmat.io.files import atomic_write, user_folder
 from napari_simmat.io.plain import FLAT, from_plain, to_plain
 from napari_simmat.widgets.segment.outputs import Look
 from napari_simmat.widgets.segment.patient_view import Convention
-
-if TYPE_CHECKING:
-    pass
 
 log = logging.getLogger(__name__)
 _MOST_SETTINGS = 1 << 20

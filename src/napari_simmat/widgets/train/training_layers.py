@@ -10,9 +10,7 @@ from typing import Any
 import numpy as np
 from napari.layers import Image, Labels
 
-from napari_simmat.annotation.channel_choice import (
-    LayerChannel,
-)
+from napari_simmat.annotation.channel_choice import LayerChannel
 from napari_simmat.datasets.labeled_image import LabeledImage
 from napari_simmat.engine.image_stack import ArraySource as ChannelSource
 from napari_simmat.io.files import disk_errors_explained
