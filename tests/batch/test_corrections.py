@@ -12,6 +12,7 @@ from napari_simmat.batch.corrections import batch_files, follow_batch_job, follo
 from napari_simmat.batch.outputs import LabeledObjects, save_objects_job
 from napari_simmat.batch.segmentation import segment_folder
 from napari_simmat.batch.summary import ALL_OBJECTS, CORRECTED, SUMMARY_PAGE, SUMMARY_TABLE
+from napari_simmat.cli import main
 from napari_simmat.progress import finish
 from tests.widgets.scenes import CENTERS, gray
 
@@ -89,7 +90,8 @@ def test_page_and_summary_of_a_real_batch_follow(tmp_path):
     y, x = CENTERS[0]
     prompts.write_text(f"index,axis-0,axis-1\n0,{y},{x}\n")
     segment_folder(folder, out, prompts=prompts, progress=False)
-    assert {path.name for path in batch_files(out)} >= {SUMMARY_PAGE, SUMMARY_TABLE, ALL_OBJECTS}
+    found = {path.name for path in batch_files(out, "a.tif")}
+    assert found == {SUMMARY_PAGE, SUMMARY_TABLE, ALL_OBJECTS}
     assert "2 of 2 images segmented, 2 objects;" in (out / SUMMARY_PAGE).read_text("utf-8")
     finish(save_objects_job(out, "b & c", two_objects()))
     for _ in range(2):  # saved once more
@@ -98,6 +100,27 @@ def test_page_and_summary_of_a_real_batch_follow(tmp_path):
     assert "2 of 2 images segmented, 3 objects;" in page
     assert page.count(CORRECTED) == 1
     assert [row["objects"] for row in rows(out / SUMMARY_TABLE)] == ["1", "2"]
+
+
+def test_only_the_shard_of_the_image_follows(tmp_path):
+    folder, out = tmp_path / "images", tmp_path / "out"
+    folder.mkdir()
+    y, x = CENTERS[0]
+    for name in ("a", "b", "c", "d"):
+        tifffile.imwrite(folder / f"{name}.tif", gray())
+    (tmp_path / "prompts.csv").write_text(f"index,axis-0,axis-1\n0,{y},{x}\n")
+    for number in (1, 2):
+        words = ("segment", folder, "--prompts", tmp_path / "prompts.csv", "--output", out)
+        assert main([*map(str, words), "--model", "tiny", "--shard", f"{number}/2"]) == 0
+    finish(save_objects_job(out, "b", two_objects()))
+    other = {path.name: path.read_bytes() for path in out.glob("simmat-*-1-of-2.*")}
+    assert len(other) == 3
+    assert finish(follow_batch_job(out, "b.tif", out / "b_objects.csv")) == []
+    assert [row["objects"] for row in rows(out / "simmat-summary-2-of-2.csv")] == ["2", "1"]
+    tables = rows(out / "simmat-objects-2-of-2.csv")
+    assert [row["image"] for row in tables] == ["b.tif", "b.tif", "d.tif"]
+    assert ", 3 objects;" in (out / "simmat-report-2-of-2.html").read_text("utf-8")
+    assert {path.name: path.read_bytes() for path in out.glob("simmat-*-1-of-2.*")} == other
 
 
 def test_a_page_of_others_is_left_and_told(tmp_path):

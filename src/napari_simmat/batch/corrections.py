@@ -86,12 +86,30 @@ def _write_extra(kind: str, path: Path, objects: LabeledObjects) -> None:
             TABLE_FORMATS[kind].write(temporary, columns, rows, about)
 
 
-def batch_files(output: Path) -> list[Path]:
-    """The files of a batch in its output folder that are about all of its images."""
-    endings = [TABLE_FORMATS[kind].ending for kind in TABLE_FORMATS]
+def batch_files(output: Path, image: str) -> list[Path]:
+    """The files in a batch's output folder that are about several images, this one among them.
+
+    Each shard has files of its own; `image` is named as in their column ``image``.
+    """
+    endings = [each.ending for each in TABLE_FORMATS.values()]
     tables = [Path(ALL_OBJECTS).with_suffix(ending).name for ending in endings]
-    names = (ALL_OBJECTS, SUMMARY_TABLE, SUMMARY_PAGE, *tables)
-    return [output / name for name in names if (output / name).is_file()]
+    names = [Path(name) for name in (ALL_OBJECTS, SUMMARY_TABLE, SUMMARY_PAGE, *tables)]
+    found = [
+        output / f"{name.stem}{part}{name.suffix}"
+        for part in ("", *_shards_with(output, image))
+        for name in names
+    ]
+    return [path for path in found if path.is_file()]
+
+
+def _shards_with(output: Path, image: str) -> list[str]:
+    """What the names of the files end with that belong to the shards with an image."""
+    summary = Path(SUMMARY_TABLE)
+    return [
+        path.stem.removeprefix(summary.stem)
+        for path in sorted(output.glob(f"{summary.stem}-*-of-*{summary.suffix}"))
+        if any(row.get("image") == image for row in _read(path)[1])
+    ]
 
 
 def follow_batch_job(
@@ -116,7 +134,7 @@ def follow_batch_job(
         Files that could not be written, and are older than the table.
     """
     older = []
-    found = batch_files(output)
+    found = batch_files(output, image)
     for number, path in enumerate(found):
         yield Progress(number, len(found), f"writing {path.name}")
         try:
@@ -130,21 +148,21 @@ def follow_batch_job(
 def _follow_batch(path: Path, image: str, objects: Path, indices: Sequence[str]) -> None:
     """Let one file of all images follow."""
     count = len({row["label"] for row in _read(objects)[1]}) if objects.is_file() else 0
-    if path.name == SUMMARY_PAGE:
+    if path.suffix == Path(SUMMARY_PAGE).suffix:
         page = corrected_page(path.read_text(encoding="utf-8"), image, count)
         with atomic_write(path) as temporary:
             write_text(temporary, page)
-    elif path.name == SUMMARY_TABLE:
+    elif path.name.startswith(Path(SUMMARY_TABLE).stem):
         columns, rows = _read(path)
         for row in rows:
             if row["image"] == image:
                 row.update(objects=str(count), hidden="0")
         with atomic_write(path) as temporary:
             write_table(temporary, columns or COLUMNS, rows)
-    elif path.name == ALL_OBJECTS:
+    elif path.suffix == Path(ALL_OBJECTS).suffix:
         _follow_table(path, image, objects)
     else:
-        columns, rows = _read(path.with_name(ALL_OBJECTS))  # which has followed before
+        columns, rows = _read(path.with_suffix(Path(ALL_OBJECTS).suffix))  # followed before
         kind = next(kind for kind, each in TABLE_FORMATS.items() if each.ending == path.suffix)
         with atomic_write(path) as temporary:
             TABLE_FORMATS[kind].write(temporary, columns, rows, about_table(indices=indices))
