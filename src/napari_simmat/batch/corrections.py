@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import glob
 import io
 import logging
 from collections.abc import Iterable, Sequence
@@ -157,6 +158,8 @@ def _follow_batch(path: Path, image: str, objects: Path, indices: Sequence[str])
         for row in rows:
             if row["image"] == image:
                 row.update(objects=str(count), hidden="0")
+                if row["state"] != "done":  # it had failed, and was labeled by hand
+                    row.update(state="done", labels=_labels_of(objects, path.parent), message="")
         with atomic_write(path) as temporary:
             write_table(temporary, columns or COLUMNS, rows)
     elif path.suffix == Path(ALL_OBJECTS).suffix:
@@ -166,6 +169,13 @@ def _follow_batch(path: Path, image: str, objects: Path, indices: Sequence[str])
         kind = next(kind for kind, each in TABLE_FORMATS.items() if each.ending == path.suffix)
         with atomic_write(path) as temporary:
             TABLE_FORMATS[kind].write(temporary, columns, rows, about_table(indices=indices))
+
+
+def _labels_of(objects: Path, output: Path) -> str:
+    """The labels beside a table of objects, as a summary in the folder `output` names them."""
+    stem = objects.name.removesuffix("_objects.csv")
+    found = sorted(objects.parent.glob(f"{glob.escape(stem)}_labels.*"))
+    return found[0].relative_to(output).as_posix() if found else ""
 
 
 def _follow_table(table: Path, image: str, objects: Path) -> None:
