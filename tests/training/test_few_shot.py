@@ -50,7 +50,7 @@ from tests.pretended_gpu import pretended_gpu
 from tests.sam2_models import sam2_model, shrink_sam2
 from tests.training.simulated_learning import OFFER_ANYTHING
 
-SHORT = FewShotConfig(steps=2, crops=1, prompted=1, side=64)
+SHORT = FewShotConfig(steps=2, crops=1, prompted=1, side=64, folds=2)
 
 
 def squares(channels: int = 3, count: int = 4, seed: int = 0) -> AnnotatedPlane:
@@ -126,7 +126,7 @@ def test_learning_on_a_gpu_gives_the_model_of_a_cpu(gpu, base, monkeypatch):
 def test_interrupted_learning_ends_with_the_same_model(base, tmp_path, monkeypatch):
     monkeypatch.setattr(few_shot, "SAVE_INTERVAL", -1.0)
     whole = learned(base, squares())
-    for stop in (1, 3, 7):  # in the first fold, in the second, and at the end
+    for stop in (1, 3, 5):  # in the first fold, in the second, and at the end
         folder = tmp_path / str(stop)
         job = learn_objects_job(base, [squares()], SHORT, folder=folder)
         while next(job).done < stop:
@@ -425,7 +425,7 @@ def test_learning_on_sam_scores_each_folds_transfer_layer(sam, monkeypatch):
     blocks = calls_of(monkeypatch, ViTBlock, "forward")
     found = learned(sam, squares(channels=5))
     assert found.model.spec.transfer == "simmat"
-    encodings = 1 + 3 * len(few_shot.STRENGTHS)
+    encodings = 1 + SHORT.folds * len(few_shot.STRENGTHS)
     assert blocks.count(False) == encodings * DEPTH
 
 

@@ -71,6 +71,7 @@ def test_key_e_on_boxes_opens_the_object_under_the_mouse(ready):
     assert boxes.mode == "add_rectangle"
 
 
+@pytest.mark.slow
 @pytest.mark.real_window
 def test_key_c_with_nothing_to_commit_is_naparis(ready):
     image = ready.viewer.layers["discs"]

@@ -199,6 +199,7 @@ def test_predictions_alone_have_the_first_rank_in_their_worker(window):
     assert all(job._rank > 0 for job in jobs)
 
 
+@pytest.mark.slow
 @pytest.mark.real_window
 def test_moved_channels_are_seen_whole(window):
     """The view is reset: what was the channels' axis is not one of the two that are shown."""

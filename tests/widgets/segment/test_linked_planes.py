@@ -18,6 +18,7 @@ def shown_voxel(window) -> np.ndarray:
     return (point - PLACED["translate"]) / PLACED["scale"]
 
 
+@pytest.mark.slow
 @pytest.mark.real_window
 def test_a_click_is_seen_in_all_three_planes(window):
     labels = open_blobs(window)

@@ -225,6 +225,7 @@ def test_layers_renamed_and_reordered_stay_in_use(ready):
     assert "coins" in ready.tab.channels.image.currentText()
 
 
+@pytest.mark.slow
 @pytest.mark.real_window
 def test_shortcut_after_a_button_or_a_list_acts(ready):
     ready.click(*CENTERS[0])
