@@ -36,7 +36,8 @@ from huggingface_hub import constants
 from napari_simmat.annotation import session_file
 from napari_simmat.annotation.history import Command, LayerEdit
 from napari_simmat.annotation.prompt_state import PromptState
-from napari_simmat.batch.plan import SegmentConfig, find_inputs, plan
+from napari_simmat.batch.inputs import find_inputs
+from napari_simmat.batch.plan import SegmentConfig, plan
 from napari_simmat.batch.run_plan import run_plan_job
 from napari_simmat.checkpoints import catalog, sam_weights
 from napari_simmat.checkpoints.checkpoint import read_tensors

@@ -287,7 +287,7 @@ def _use_dataset(path: Path) -> str:
 
 def _use_manifest(path: Path) -> str:
     """Read a list of images."""
-    from napari_simmat.batch.plan import read_manifest
+    from napari_simmat.batch.inputs import read_manifest
 
     try:
         return f"{len(read_manifest(path))} images"

@@ -10,7 +10,8 @@ import sys
 import time
 from pathlib import Path
 
-from napari_simmat.batch.plan import SegmentConfig, find_inputs, plan
+from napari_simmat.batch.inputs import find_inputs
+from napari_simmat.batch.plan import SegmentConfig, plan
 from napari_simmat.batch.run_plan import run_plan_job
 from napari_simmat.engine import predictor  # noqa: F401  # imports what a run needs
 from napari_simmat.engine.settings import Compute

@@ -12,7 +12,8 @@ import tifffile
 from skimage.data import coins
 
 from napari_simmat.batch.cluster import run_on_cluster_job
-from napari_simmat.batch.plan import OutputFiles, SegmentConfig, SegmentTask, find_inputs, plan
+from napari_simmat.batch.inputs import find_inputs
+from napari_simmat.batch.plan import OutputFiles, SegmentConfig, SegmentTask, plan
 from napari_simmat.batch.run_plan import run_plan_job
 from napari_simmat.batch.segment_image import TaskOutcome
 from napari_simmat.batch.tasks import BatchProgress

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from napari_simmat.batch.inputs import find_inputs
 from napari_simmat.batch.plan import (
     BROKEN_LINK,
     LONG_NAME,
@@ -12,7 +13,6 @@ from napari_simmat.batch.plan import (
     PROMPT_ENDINGS,
     OutputFiles,
     Plan,
-    find_inputs,
     plan,
 )
 from tests.batch.folders import write_record

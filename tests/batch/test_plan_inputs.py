@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from napari_simmat.batch.plan import InputImage, OutputFiles, find_inputs
+from napari_simmat.batch.inputs import InputImage, find_inputs
+from napari_simmat.batch.plan import OutputFiles
 
 
 def touch(folder: Path, *names: str) -> None:

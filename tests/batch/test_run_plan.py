@@ -19,8 +19,9 @@ from skimage.data import coins
 
 from napari_simmat.batch import tasks
 from napari_simmat.batch.folder_lock import LOCK, WAITING, WORK
+from napari_simmat.batch.inputs import find_inputs
 from napari_simmat.batch.outputs import recover_partial, write_result
-from napari_simmat.batch.plan import Plan, SegmentConfig, find_inputs, plan
+from napari_simmat.batch.plan import Plan, SegmentConfig, plan
 from napari_simmat.batch.run_plan import REMOVED, run_plan_job
 from napari_simmat.batch.segment_image import TaskOutcome, segment_loaded_job
 from napari_simmat.batch.summary import (
@@ -328,7 +329,8 @@ def test_run_killed_between_renames_is_finished(data, tmp_path, monkeypatch, mom
     out = tmp_path / "out"
     script = f"""
 import os
-from napari_simmat.batch.plan import SegmentConfig, find_inputs, plan
+from napari_simmat.batch.plan import SegmentConfig, plan
+from napari_simmat.batch.inputs import find_inputs
 from napari_simmat.batch.run_plan import run_plan_job
 from napari_simmat.engine.settings import Compute
 from napari_simmat.progress import Progress, finish

@@ -10,13 +10,7 @@ from scipy import ndimage
 from skimage.data import coins
 
 from napari_simmat.batch.loaded_image import load_task, read_task_prompts
-from napari_simmat.batch.plan import (
-    EXTRA_ENDINGS,
-    SPATIAL,
-    OutputFiles,
-    SegmentConfig,
-    SegmentTask,
-)
+from napari_simmat.batch.plan import EXTRA_ENDINGS, SPATIAL, OutputFiles, SegmentConfig, SegmentTask
 from napari_simmat.batch.record import read_record
 from napari_simmat.batch.segment_image import (
     MARKS_MISSED,

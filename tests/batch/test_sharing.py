@@ -15,8 +15,9 @@ from skimage.data import coins
 
 from napari_simmat.batch import tasks
 from napari_simmat.batch.folder_lock import LOCK, WORK
+from napari_simmat.batch.inputs import find_inputs
 from napari_simmat.batch.outputs import write_result
-from napari_simmat.batch.plan import Plan, SegmentConfig, find_inputs, plan
+from napari_simmat.batch.plan import Plan, SegmentConfig, plan
 from napari_simmat.batch.run_plan import run_plan_job
 from napari_simmat.batch.segment_image import TaskOutcome
 from napari_simmat.batch.sharing import EXCLUSIVE, OTHER_SETTINGS, OTHER_VERSION, join_job

@@ -8,7 +8,8 @@ import pytest
 import tifffile
 from skimage.data import coins
 
-from napari_simmat.batch.plan import SegmentConfig, find_inputs, plan
+from napari_simmat.batch.inputs import find_inputs
+from napari_simmat.batch.plan import SegmentConfig, plan
 from napari_simmat.batch.run_plan import run_plan_job
 from napari_simmat.engine.settings import Compute
 from napari_simmat.progress import finish

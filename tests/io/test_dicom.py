@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_simmat.batch.plan import find_inputs
+from napari_simmat.batch.inputs import find_inputs
 from napari_simmat.io import image_file
 from napari_simmat.io.dicom import MORE_FRAMES, OTHER_PIXELS, UNEVEN, images_in, one_per_series
 from napari_simmat.io.readers import read_image, read_labels, stem_of

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_simmat.batch.inputs import InputImage, shown_name
 from napari_simmat.batch.loaded_image import OpenedImage
-from napari_simmat.batch.plan import InputImage, find_images, shown_name
+from napari_simmat.batch.plan import find_images
 from napari_simmat.engine.channels.matching import channel_index
 from napari_simmat.engine.channels.registration import (
     ChannelMotion,

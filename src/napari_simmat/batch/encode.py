@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_simmat._text import pluralize
+from napari_simmat.batch.inputs import InputImage
 from napari_simmat.batch.loaded_image import OpenedImage, check_at_once
-from napari_simmat.batch.plan import InputImage, SegmentConfig
+from napari_simmat.batch.plan import SegmentConfig
 from napari_simmat.io.files import OutputError, format_size
 from napari_simmat.io.image_file import LAZY_ABOVE
 from napari_simmat.io.readers import open_image

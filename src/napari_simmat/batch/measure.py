@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_simmat._text import format_list, pluralize
+from napari_simmat.batch.inputs import shown_name
 from napari_simmat.batch.loaded_image import OpenedImage
 from napari_simmat.batch.outputs import about_table
-from napari_simmat.batch.plan import find_images, shown_name
+from napari_simmat.batch.plan import find_images
 from napari_simmat.datasets.folder import LabeledFile
 from napari_simmat.datasets.label_folder import (
     check_complete,

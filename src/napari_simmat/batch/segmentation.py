@@ -28,6 +28,7 @@ from napari_simmat.batch.given_image import (
     image_of,
     prompts_of,
 )
+from napari_simmat.batch.inputs import AUTO, find_inputs
 from napari_simmat.batch.loaded_image import (
     NOTHING_TO_PROPAGATE,
     LoadedImage,
@@ -38,13 +39,11 @@ from napari_simmat.batch.loaded_image import (
 from napari_simmat.batch.outputs import MeasuredObjects, object_table, record_of, write_result
 from napari_simmat.batch.overlays import overlay
 from napari_simmat.batch.plan import (
-    AUTO,
     ExistingPolicy,
     OutputFiles,
     Plan,
     SegmentConfig,
     SegmentTask,
-    find_inputs,
     plan,
 )
 from napari_simmat.batch.record import Record

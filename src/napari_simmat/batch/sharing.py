@@ -31,6 +31,7 @@ from napari_simmat.batch.folder_lock import (
     runs_in,
     try_lock,
 )
+from napari_simmat.batch.inputs import shown_name
 from napari_simmat.batch.plan import (
     ExistingPolicy,
     OutputFiles,
@@ -38,7 +39,6 @@ from napari_simmat.batch.plan import (
     SegmentConfig,
     SegmentTask,
     SkippedImage,
-    shown_name,
 )
 from napari_simmat.batch.segment_image import TaskOutcome
 from napari_simmat.batch.summary import summary_files, summary_rows, without_folder

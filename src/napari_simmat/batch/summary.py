@@ -18,8 +18,9 @@ from typing import Literal
 
 from napari_simmat import __version__
 from napari_simmat._text import format_list, pluralize
+from napari_simmat.batch.inputs import shown_name
 from napari_simmat.batch.outputs import about_table
-from napari_simmat.batch.plan import Plan, SegmentConfig, shown_name
+from napari_simmat.batch.plan import Plan, SegmentConfig
 from napari_simmat.batch.record import read_record
 from napari_simmat.batch.segment_image import TaskOutcome
 from napari_simmat.engine.files.tables import TABLE_FORMATS

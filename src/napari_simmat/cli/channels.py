@@ -250,7 +250,7 @@ def register(
 def _measured_image(images: Sequence[Path], name: str) -> Path:
     """The image of a name to measure on, without one that in the middle."""
     from napari_simmat._text import format_list
-    from napari_simmat.batch.plan import shown_name
+    from napari_simmat.batch.inputs import shown_name
     from napari_simmat.io.captures import home_of
 
     if not name:
@@ -373,7 +373,7 @@ def _make_images(
 ) -> int:
     """Make a file of each image, and say what became of it; the exit status."""
     from napari_simmat.batch.channel_images import ChannelSource, make_images_job, plan_targets
-    from napari_simmat.batch.plan import shown_name
+    from napari_simmat.batch.inputs import shown_name
 
     targets = plan_targets(image, output, overwrite=overwrite)
     source = ChannelSource(channels.selection, slides.part)

@@ -278,7 +278,8 @@ def _planned(
     cluster: ClusterOptions,
 ) -> Plan:
     """All files that a run would read and write."""
-    from napari_simmat.batch.plan import TRACKS, find_inputs, plan
+    from napari_simmat.batch.inputs import find_inputs
+    from napari_simmat.batch.plan import TRACKS, plan
 
     inputs = find_inputs(paths, pattern=files.pattern, outside=files.allow_outside)
     if files.channel_files:
@@ -352,7 +353,7 @@ def _print_summary(terminal: Terminal, planned: Plan, outcomes: Sequence[TaskOut
 
 def _print_plan(terminal: Terminal, planned: Plan, only: bool) -> None:
     """Print the number of images, and the skipped ones with the reason."""
-    from napari_simmat.batch.plan import shown_name
+    from napari_simmat.batch.inputs import shown_name
     from napari_simmat.io.captures import home_of, proposal_text
 
     if planned.several or only:

@@ -10,7 +10,8 @@ import pytest
 import tifffile
 from qtpy.QtCore import Qt
 
-from napari_simmat.batch.plan import find_inputs, plan
+from napari_simmat.batch.inputs import find_inputs
+from napari_simmat.batch.plan import plan
 from napari_simmat.batch.summary import ALL_OBJECTS
 from napari_simmat.io.files import user_folder
 from napari_simmat.widgets.batch.tab import BatchTab

@@ -14,7 +14,8 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
 from napari_simmat.batch.encode import encode_images_job
-from napari_simmat.batch.plan import SegmentConfig, find_images, find_inputs, plan
+from napari_simmat.batch.inputs import find_inputs
+from napari_simmat.batch.plan import SegmentConfig, find_images, plan
 from napari_simmat.engine.settings import AutomaticSettings
 from napari_simmat.io.files import user_folder
 from napari_simmat.progress import Progress, finish

@@ -12,7 +12,7 @@ from napari_simmat.annotation.predictions import (
 )
 from napari_simmat.widgets.controls import VerticalScroll
 from napari_simmat.widgets.segment.object_actions import committed, numbered
-from napari_simmat.widgets.segment.panels import NEGATIVE_TEXT, POSITIVE_TEXT
+from napari_simmat.widgets.segment.prompt_buttons import NEGATIVE_TEXT, POSITIVE_TEXT
 from tests.widgets.gate import Gate
 from tests.widgets.scenes import CENTERS, RADII, discs, gray, iou
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from napari_simmat.annotation.channel_choice import LayerChannel, LayerInfo
-from napari_simmat.batch.plan import Plan, shown_name
+from napari_simmat.batch.inputs import shown_name
+from napari_simmat.batch.plan import Plan
 from napari_simmat.engine.channels.matching import match_channels
 from napari_simmat.engine.settings import parse_channels
 from napari_simmat.io.captures import propose_in

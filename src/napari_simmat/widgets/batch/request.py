@@ -10,6 +10,7 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
+from napari_simmat.batch.inputs import AUTO, find_inputs
 from napari_simmat.batch.options import (
     ChannelOptions,
     ClusterOptions,
@@ -18,14 +19,7 @@ from napari_simmat.batch.options import (
     SeriesOptions,
     SlideOptions,
 )
-from napari_simmat.batch.plan import (
-    AUTO,
-    TRACKS,
-    Plan,
-    SegmentTask,
-    find_inputs,
-    plan,
-)
+from napari_simmat.batch.plan import TRACKS, Plan, SegmentTask, plan
 from napari_simmat.engine.linking import LAPTRACK_MISSING
 from napari_simmat.engine.settings import AutomaticSettings
 from napari_simmat.io.files import atomic_write, user_folder

@@ -12,6 +12,7 @@ from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableView, QWidget
 
 from napari_simmat._text import format_shape, pluralize
+from napari_simmat.batch.inputs import AUTO, SAME_STEM
 from napari_simmat.batch.options import (
     EXTRAS,
     ChannelOptions,
@@ -20,7 +21,7 @@ from napari_simmat.batch.options import (
     SeriesOptions,
     SlideOptions,
 )
-from napari_simmat.batch.plan import AUTO, SAME_STEM, Plan
+from napari_simmat.batch.plan import Plan
 from napari_simmat.widgets.batch.controller import OPENABLE_STATES, BatchController
 from napari_simmat.widgets.batch.file_table import TABLE_COLUMNS, FilesModel
 from napari_simmat.widgets.batch.opened_result import OpenedResult

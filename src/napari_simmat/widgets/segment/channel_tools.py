@@ -65,7 +65,7 @@ from napari_simmat.widgets.segment.image_choice import ImageChoice
 from napari_simmat.widgets.segment.inference import InferenceQueue
 from napari_simmat.widgets.segment.open_images import LayerSession
 from napari_simmat.widgets.segment.outputs import SEEN, lower_onto_image
-from napari_simmat.widgets.segment.panels import Panel
+from napari_simmat.widgets.segment.panel import Panel
 from napari_simmat.widgets.segment.workspace import Workspace, needs_image, needs_plane
 from napari_simmat.widgets.worker import BackgroundJob
 

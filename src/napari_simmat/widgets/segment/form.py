@@ -30,25 +30,20 @@ from napari_simmat.widgets.controls import (
 )
 from napari_simmat.widgets.model_picker import ModelPicker
 from napari_simmat.widgets.placement import DEPTH_NAMES
+from napari_simmat.widgets.segment.automatic_panel import AutomaticPanel, ReviewPanel
+from napari_simmat.widgets.segment.candidate_strip import CandidateStrip
 from napari_simmat.widgets.segment.channel_tools import ChannelPanel
+from napari_simmat.widgets.segment.compute_choice import ComputeChoice
 from napari_simmat.widgets.segment.form_choice import FormChoice
 from napari_simmat.widgets.segment.image_folder import FolderPanel
+from napari_simmat.widgets.segment.level_choice import LevelChoice
 from napari_simmat.widgets.segment.object_panel import LearnPanel, ObjectPanel, rows_of, voxel_of
 from napari_simmat.widgets.segment.open_images import LayerSession
 from napari_simmat.widgets.segment.outputs import CHOSEN, CLASSES, PREVIEW
-from napari_simmat.widgets.segment.panels import (
-    AutomaticPanel,
-    CandidateStrip,
-    ComputeChoice,
-    EncodingPanel,
-    LevelChoice,
-    PromptButtons,
-    ReviewPanel,
-    StackAxis,
-    StackPanel,
-)
 from napari_simmat.widgets.segment.patient_view import CONVENTIONS
+from napari_simmat.widgets.segment.prompt_buttons import PromptButtons
 from napari_simmat.widgets.segment.settings import TabSettings
+from napari_simmat.widgets.segment.stack_panel import EncodingPanel, StackAxis, StackPanel
 from napari_simmat.widgets.segment.tracks import TracksPanel
 from napari_simmat.widgets.segment.welcome import TourPanel, WelcomePanel
 from napari_simmat.widgets.shortcuts import shortcut_text

@@ -23,15 +23,9 @@ from napari_simmat.annotation.channel_choice import channel_mappings
 from napari_simmat.annotation.predictions import PredictionRequest
 from napari_simmat.annotation.session_file import left_over, line_of, new_path
 from napari_simmat.batch.corrections import follow_batch_job, follow_image_job
+from napari_simmat.batch.inputs import shown_name
 from napari_simmat.batch.outputs import LabeledObjects
-from napari_simmat.batch.plan import (
-    EXTRA_ENDINGS,
-    LABEL_SUFFIXES,
-    TRACKS,
-    Plan,
-    find_images,
-    shown_name,
-)
+from napari_simmat.batch.plan import EXTRA_ENDINGS, LABEL_SUFFIXES, TRACKS, Plan, find_images
 from napari_simmat.engine.files.label_images import table_beside
 from napari_simmat.engine.linking import read_parents
 from napari_simmat.io.captures import home_of, propose_in

@@ -48,10 +48,11 @@ from napari_simmat.widgets.controls import (
     vbox,
 )
 from napari_simmat.widgets.placement import ImageGeometry
+from napari_simmat.widgets.segment.automatic_panel import MORE_SETTINGS
 from napari_simmat.widgets.segment.layer_editor import LayerEditor
 from napari_simmat.widgets.segment.learning import MIN_OBJECTS, AdaptPanelState
 from napari_simmat.widgets.segment.outputs import Look
-from napari_simmat.widgets.segment.panels import MORE_SETTINGS, Panel
+from napari_simmat.widgets.segment.panel import Panel
 from napari_simmat.widgets.segment.prompt_layers import BOXES
 from napari_simmat.widgets.segment.saved_table import SavedTable
 from napari_simmat.widgets.shortcuts import SHORTCUTS

@@ -28,7 +28,7 @@ from napari_simmat.widgets.placement import ImageGeometry
 from napari_simmat.widgets.segment.inference import InferenceQueue
 from napari_simmat.widgets.segment.object_actions import ObjectActions
 from napari_simmat.widgets.segment.open_images import LayerSession
-from napari_simmat.widgets.segment.panels import PlaneBar
+from napari_simmat.widgets.segment.stack_panel import PlaneBar
 from napari_simmat.widgets.segment.workspace import Workspace
 from napari_simmat.widgets.worker import BackgroundJob, later
 

@@ -28,7 +28,7 @@ from napari_simmat.widgets.garbage import no_garbage_collection
 from napari_simmat.widgets.placement import TIME_NAMES, time_axis_of
 from napari_simmat.widgets.segment.layer_editor import LayerEditor
 from napari_simmat.widgets.segment.open_images import LayerSession
-from napari_simmat.widgets.segment.panels import StackAxis
+from napari_simmat.widgets.segment.stack_panel import StackAxis
 from napari_simmat.widgets.segment.workspace import UNDO, Workspace
 from napari_simmat.widgets.worker import BackgroundJob, Worker, later
 

@@ -8,7 +8,7 @@ from napari_simmat.engine import device, remote
 from napari_simmat.engine.device import DeviceInfo
 from napari_simmat.engine.remote import ENCODED_HERE
 from napari_simmat.engine.settings import Compute
-from napari_simmat.widgets.segment.panels import AUTOMATIC, IN_USE, NO_BEST_TIP, NOT_FOUND
+from napari_simmat.widgets.segment.compute_choice import AUTOMATIC, IN_USE, NO_BEST_TIP, NOT_FOUND
 from napari_simmat.widgets.segment.settings import TabSettings, save_settings
 from tests.widgets.conftest import Window
 from tests.widgets.scenes import CENTERS, gray
