@@ -10,7 +10,7 @@ from napari_simmat.io.image_file import ImageFile, LazyArray
 from napari_simmat.io.part import ImagePart
 from napari_simmat.io.pyramid import CutArray, ReducedArray, level_factor, read_part
 from napari_simmat.io.readers import open_image, read_image
-from napari_simmat.io.tiff import write_labels_tiff
+from napari_simmat.io.tiff_writing import write_labels_tiff
 from tests.slides import (
     MPP,
     drawn_slide,

@@ -6,7 +6,7 @@ from napari_simmat.io.image_file import label_dtype
 from napari_simmat.io.nifti import write_labels_nifti
 from napari_simmat.io.readers import read_labels
 from napari_simmat.io.reference import ImageReference, World
-from napari_simmat.io.tiff import write_labels_tiff
+from napari_simmat.io.tiff_writing import write_labels_tiff
 
 
 @pytest.mark.parametrize(

@@ -5,15 +5,11 @@ import pytest
 import tifffile
 
 from napari_simmat.io.channel_files import write_channels
+from napari_simmat.io.geotiff import BY_POINTS, BY_WORLD_FILE, MASK_BESIDE
 from napari_simmat.io.readers import read_image
-from napari_simmat.io.tiff import (
-    BY_POINTS,
-    BY_WORLD_FILE,
-    MASK_BESIDE,
-    STAGE_DIFFERS,
-    read_tiff_reference,
-    write_labels_tiff,
-)
+from napari_simmat.io.tiff import read_tiff_reference
+from napari_simmat.io.tiff_metadata import STAGE_DIFFERS
+from napari_simmat.io.tiff_writing import write_labels_tiff
 from tests.io.places import CRS, LEFT, PIXEL, TOP, make_map_in, make_masked, plane, theirs
 
 

@@ -155,7 +155,7 @@ def _write_sample(sample: DemoSample, folder: Path) -> Path:
 
     from napari_simmat.engine.files.prompt_csv import write_points_csv, write_shapes_csv
     from napari_simmat.io.files import atomic_write
-    from napari_simmat.io.tiff import write_labels_tiff
+    from napari_simmat.io.tiff_writing import write_labels_tiff
 
     path = folder / f"{sample.name}.tif"
     metadata: dict[str, Any] = {"axes": "CYX" if sample.channels else "YX"}

@@ -14,7 +14,7 @@ from napari_simmat.io.files import atomic_outputs
 from napari_simmat.io.itk import write_channels_itk
 from napari_simmat.io.nifti import write_channels_nifti
 from napari_simmat.io.reference import ImageReference
-from napari_simmat.io.tiff import write_channels_tiff
+from napari_simmat.io.tiff_writing import write_channels_tiff
 
 NO_FORMAT = "{} names no format of channels; end its name in one of {}."
 OTHER_AXES = (

@@ -20,7 +20,7 @@ from napari_simmat.io.itk import write_labels_itk
 from napari_simmat.io.nifti import write_labels_nifti
 from napari_simmat.io.readers import read_labels
 from napari_simmat.io.reference import ImageReference
-from napari_simmat.io.tiff import write_labels_tiff
+from napari_simmat.io.tiff_writing import write_labels_tiff
 from napari_simmat.io.zarr import read_label_properties, write_labels_zarr
 
 LABEL_WRITERS: dict[str, Callable[..., None]] = {
