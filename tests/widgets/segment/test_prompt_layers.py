@@ -11,7 +11,7 @@ from skimage.data import coins
 
 from napari_simmat.annotation.predictions import SMALL_PIECES, WITH_SMALL_PIECES
 from napari_simmat.engine.masks import interior_point
-from napari_simmat.widgets.segment.prompt_layers import BROAD, OUTLINE_WIDTH, unreadable
+from napari_simmat.widgets.segment.prompt_adapters import BROAD, OUTLINE_WIDTH, unreadable
 from tests.widgets.scenes import CENTERS, RADII, discs, iou, nucleus_in_cell
 
 SHIFT = Qt.KeyboardModifier.ShiftModifier

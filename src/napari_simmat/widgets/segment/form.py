@@ -34,8 +34,8 @@ from napari_simmat.widgets.segment.automatic_panel import AutomaticPanel, Review
 from napari_simmat.widgets.segment.candidate_strip import CandidateStrip
 from napari_simmat.widgets.segment.channel_tools import ChannelPanel
 from napari_simmat.widgets.segment.compute_choice import ComputeChoice
+from napari_simmat.widgets.segment.folder_panel import FolderPanel
 from napari_simmat.widgets.segment.form_choice import FormChoice
-from napari_simmat.widgets.segment.image_folder import FolderPanel
 from napari_simmat.widgets.segment.level_choice import LevelChoice
 from napari_simmat.widgets.segment.object_panel import LearnPanel, ObjectPanel, rows_of, voxel_of
 from napari_simmat.widgets.segment.open_images import LayerSession

@@ -2,58 +2,46 @@
 
 from __future__ import annotations
 
-import csv
-import math
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from statistics import fmean
-from types import MappingProxyType
 from typing import NamedTuple
 
-import numpy as np
-from napari.layers import Image, Layer
+from napari.layers import Layer
 from qtpy.QtCore import QObject, Qt, Signal
-from qtpy.QtWidgets import QCheckBox, QWidget
 
 from napari_simmat._text import format_list, format_shape
 from napari_simmat.annotation.channel_choice import channel_mappings
 from napari_simmat.annotation.predictions import PredictionRequest
 from napari_simmat.annotation.session_file import left_over, line_of, new_path
 from napari_simmat.batch.corrections import follow_batch_job, follow_image_job
-from napari_simmat.batch.inputs import shown_name
 from napari_simmat.batch.outputs import LabeledObjects
-from napari_simmat.batch.plan import EXTRA_ENDINGS, LABEL_SUFFIXES, TRACKS, Plan, find_images
-from napari_simmat.engine.files.label_images import table_beside
-from napari_simmat.engine.linking import read_parents
-from napari_simmat.io.captures import home_of, propose_in
-from napari_simmat.io.readers import label_ending, read_image, read_labels, stem_of
-from napari_simmat.progress import Job, Progress
-from napari_simmat.widgets.capture_offer import CaptureOffer
+from napari_simmat.batch.plan import Plan
+from napari_simmat.io.readers import label_ending, stem_of
+from napari_simmat.progress import Job
 from napari_simmat.widgets.controls import (
-    Button,
-    MenuButton,
     Status,
-    hbox,
-    keep_place,
-    text_label,
-    vbox,
 )
-from napari_simmat.widgets.forms import PathField
 from napari_simmat.widgets.layer_data import image_geometry, image_value, layer_info, layer_key
-from napari_simmat.widgets.readers import image_layer_data
 from napari_simmat.widgets.segment import outputs
 from napari_simmat.widgets.segment.autosave import Autosave, Recovery, Snapshot
 from napari_simmat.widgets.segment.export import ObjectExporter
+from napari_simmat.widgets.segment.folder_images import (
+    FolderImage,
+    ImageList,
+    ReadImage,
+    list_folder_job,
+    look_for_results_job,
+    open_image_job,
+)
 from napari_simmat.widgets.segment.folder_review import SeenImages
 from napari_simmat.widgets.segment.inference import InferenceQueue
 from napari_simmat.widgets.segment.open_images import LayerSession
 from napari_simmat.widgets.segment.propagation import NEIGHBORS, around
 from napari_simmat.widgets.segment.workspace import Workspace
 from napari_simmat.widgets.shortcuts import shortcut_text
-from napari_simmat.widgets.worker import BackgroundJob, Worker, WorkerTask, sentence
+from napari_simmat.widgets.worker import BackgroundJob, Worker, WorkerTask
 
 _NAMED = 3
 """Older files that are named; the others are counted."""
@@ -83,208 +71,6 @@ OLDER = (
     "Older than your corrections: {}. The window does not make them anew; remove or replace them."
 )
 OTHER_SHAPE = "{} has {} pixels, but {} has {}: move or replace it."
-
-
-@dataclass(frozen=True)
-class FolderImage:
-    """One image of the list, a file or a folder, the folder of its results, and its usual place."""
-
-    path: Path
-    results: Path
-    number: int
-
-    @property
-    def name(self) -> str:
-        """Its name for the user."""
-        return shown_name(self.path)
-
-    @property
-    def session(self) -> Path:
-        """The file of the saved session."""
-        return self.results / f"{stem_of(self.path)}_session.jsonl"
-
-    @property
-    def labels(self) -> Path:
-        """The file of the saved labels, or where they will be."""
-        stem = stem_of(self.path)
-        paths = [self.results / f"{stem}_labels{suffix}" for suffix in LABEL_SUFFIXES[:2]]
-        return next((path for path in paths if path.exists()), paths[0])
-
-    def scores(self) -> dict[int, float]:
-        """The known scores of the objects of an earlier result by their labels."""
-        try:
-            rows = table_beside(self.labels)
-            known = {label: float(row.get("score") or "nan") for label, row in rows.items()}
-        except (OSError, ValueError, csv.Error):
-            return {}
-        return {label: score for label, score in known.items() if math.isfinite(score)}
-
-    @property
-    def is_done(self) -> bool:
-        """Whether something was saved for it."""
-        return self.session.exists() or self.labels.exists()
-
-
-class ImageList(NamedTuple):
-    """The images to go through, and the numbers of those that were done when they were listed.
-
-    The `proposal` is a pattern of captures that the names in the folder look like.
-    """
-
-    images: Sequence[FolderImage]
-    done: set[int]
-    proposal: str = ""
-
-
-def list_folder_job(folder: Path, by_score: bool) -> Job[ImageList]:
-    """List the images of a folder and its subfolders; results go beside each.
-
-    Raises ValueError or OSError if there are none.
-    """
-    yield Progress(0, 1, f"Listing {folder.name}")
-    images = [
-        FolderImage(each.image, home_of(each.image), number)
-        for number, each in enumerate(find_images([folder]))
-    ]
-    listed = yield from look_for_results_job(images, by_score)
-    return listed._replace(proposal=propose_in(folder) if folder.is_dir() else "")
-
-
-def look_for_results_job(images: Sequence[FolderImage], by_score: bool) -> Job[ImageList]:
-    """Look which images are done: a folder on a network may take its time.
-
-    With `by_score` those of which the model was least certain come first, those without a result
-    last.
-    """
-    found = []
-    for number, image in enumerate(images):
-        yield Progress(number, len(images), "Looking for results")
-        scores = image.scores().values() if by_score else [0.0]
-        score = fmean(scores) if scores else math.inf
-        found.append((score, image.number, image, image.is_done))
-    found.sort(key=lambda each: each[:2])
-    done = {number for number, (*_, is_done) in enumerate(found) if is_done}
-    return ImageList([image for _, _, image, _ in found], done)
-
-
-class ReadImage(NamedTuple):
-    """An image that was read and is not in the viewer yet.
-
-    `labels` are those of an earlier result without a session, `parents` what its table of tracks
-    says, and `scores` that of its objects; `problem` says why they cannot be shown.
-    """
-
-    image: FolderImage
-    layer: Image
-    labels: np.ndarray | None = None
-    parents: Mapping[int, int] | None = None
-    scores: Mapping[int, float] = MappingProxyType({})
-    problem: str = ""
-
-
-def open_image_job(image: FolderImage) -> Job[ReadImage]:
-    """Read an image, and the labels of an earlier result."""
-    yield Progress(0, 2, image.name)
-    data, options, _ = image_layer_data(read_image(image.path))
-    layer = Image(data, **options)
-    if image.session.exists() or not image.labels.exists():
-        return ReadImage(image, layer)
-    yield Progress(1, 2, image.labels.name)
-    try:
-        labels = np.asarray(read_labels(image.labels).data)
-        tracks = image.results / f"{stem_of(image.path)}{EXTRA_ENDINGS[TRACKS]}"
-        parents = read_parents(tracks.read_text("ascii") if tracks.is_file() else "")
-    except (ValueError, TypeError, OSError) as error:
-        return ReadImage(image, layer, problem=sentence(error))
-    is_small = labels.max(initial=0) <= np.iinfo(np.int32).max
-    labels = labels.astype(np.int32 if is_small else np.int64)
-    return ReadImage(image, layer, labels, parents, image.scores())
-
-
-class FolderPanel(QWidget):
-    """Chooses a folder, and goes to its next or previous image.
-
-    Attributes
-    ----------
-    strip
-        Goes on, and says where one is; to be laid out where it is always in sight.
-    """
-
-    folder_chosen = Signal(str)
-    order_chosen = Signal(bool)
-    """Whether the images of which the model was least certain come first."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.folder = PathField(
-            "folder",
-            "Folder of images",
-            "Its images are opened one by one; or a pattern of captures, {capture}_{band}.tif",
-        )
-        self.captures = CaptureOffer(self.folder)
-        self.batch = Button("From Batch tab", tip="Take the images and results of the Batch tab")
-        self.batch.hide()
-        self.next = MenuButton(
-            f"Next image  {shortcut_text('next image')}",
-            "Save and close; open the next one. The list has the one before",
-            splits=True,
-        )
-        self.previous = self.next.menu().addAction(
-            f"Previous image\t{shortcut_text('previous image')}"
-        )
-        self.empty = Button("No objects here", tip="Save it as done without objects; open the next")
-        self.place, self.older = text_label("muted"), text_label("warning")
-        self.by_score = QCheckBox("Least certain first")
-        self.by_score.setToolTip(
-            "Images whose objects have the lowest mean score in their table of objects come first"
-        )
-        vbox(
-            hbox((self.folder, 1), self.batch),
-            self.captures,
-            self.by_score,
-            parent=self,
-        )
-        self.strip = QWidget()
-        self._row = QWidget()
-        hbox((self.next, 1), (self.empty, 1), parent=self._row)
-        keep_place(self._row)
-        vbox(self._row, self.place, self.older, parent=self.strip)
-        self.by_score.toggled.connect(self.order_chosen)
-        self.folder.changed.connect(self._on_folder)
-        self.folder.path.editingFinished.connect(self._on_typed)
-        self.set_state(can_go=False, place="")
-
-    def set_state(
-        self,
-        *,
-        can_go: bool,
-        place: str,
-        is_empty: bool = True,
-        held: bool = False,
-        older: str = "",
-    ) -> None:
-        """Show where the list stands, whether one can go on, and whether nothing was done here.
-
-        An image is `held` while something is open on it that is committed or discarded first.
-        """
-        self._row.setVisible(not held)
-        self.empty.setVisible(can_go and is_empty)
-        self.by_score.setEnabled(can_go or not place)
-        self.previous.setEnabled(can_go)
-        self.next.setEnabled(can_go)
-        self.place.setText(place)
-        self.older.setText(older)
-        self.older.setVisible(bool(older))
-        self.strip.setVisible(bool(place))
-
-    def _on_folder(self) -> None:
-        if not self.folder.path.isModified():  # dropped or browsed for
-            self.folder_chosen.emit(self.folder.value())
-
-    def _on_typed(self) -> None:
-        if self.folder.path.isModified():
-            self.folder.path.setModified(False)
-            self.folder_chosen.emit(self.folder.value())
 
 
 class _Saving(NamedTuple):

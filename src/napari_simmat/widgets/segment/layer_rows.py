@@ -16,7 +16,7 @@ from qtpy.QtCore import QObject, Qt
 from qtpy.QtWidgets import QDockWidget, QListView, QWidget
 
 from napari_simmat.widgets.segment.outputs import CHOSEN, PREVIEW
-from napari_simmat.widgets.segment.prompt_layers import BOXES, POINTS
+from napari_simmat.widgets.segment.prompt_adapters import BOXES, POINTS
 from napari_simmat.widgets.worker import later
 
 HELPERS = (POINTS, BOXES, PREVIEW, CHOSEN)

@@ -53,7 +53,7 @@ from napari_simmat.widgets.segment.layer_editor import LayerEditor
 from napari_simmat.widgets.segment.learning import MIN_OBJECTS, AdaptPanelState
 from napari_simmat.widgets.segment.outputs import Look
 from napari_simmat.widgets.segment.panel import Panel
-from napari_simmat.widgets.segment.prompt_layers import BOXES
+from napari_simmat.widgets.segment.prompt_adapters import BOXES
 from napari_simmat.widgets.segment.saved_table import SavedTable
 from napari_simmat.widgets.shortcuts import SHORTCUTS
 

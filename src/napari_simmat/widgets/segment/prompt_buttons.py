@@ -20,7 +20,7 @@ from napari_simmat.widgets.controls import (
     vbox,
 )
 from napari_simmat.widgets.segment.panel import KEYS, Panel
-from napari_simmat.widgets.segment.prompt_layers import TOOLS, Tool
+from napari_simmat.widgets.segment.prompt_tools import TOOLS, Tool
 
 _UNDO_WIDTH = 48
 """Pixels, with room for the list, so that nothing moves when there is something to redo."""

@@ -35,7 +35,7 @@ from napari_simmat.widgets.segment.learning import Learning
 from napari_simmat.widgets.segment.object_panel import NAME_OTHERS
 from napari_simmat.widgets.segment.open_images import LayerSession
 from napari_simmat.widgets.segment.outputs import ObjectDrawing
-from napari_simmat.widgets.segment.prompt_layers import BOXES, POINTS
+from napari_simmat.widgets.segment.prompt_adapters import BOXES, POINTS
 from napari_simmat.widgets.segment.settings import TabSettings, load_settings, save_settings
 from napari_simmat.widgets.segment.tracks import JOIN_PLANES, ObjectTracks
 from napari_simmat.widgets.segment.welcome import TourState

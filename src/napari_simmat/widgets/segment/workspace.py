@@ -38,14 +38,9 @@ from napari_simmat.widgets.segment.images_in_view import (
 from napari_simmat.widgets.segment.layer_editor import LayerEditor
 from napari_simmat.widgets.segment.open_images import LayerSession, RemovedObjects, Sessions
 from napari_simmat.widgets.segment.outputs import PREVIEW, ClassLayers, Preview
-from napari_simmat.widgets.segment.prompt_layers import (
-    BOXES,
-    POINTS,
-    PromptLayers,
-    Tool,
-    is_drawing,
-    unreadable,
-)
+from napari_simmat.widgets.segment.prompt_adapters import BOXES, POINTS, is_drawing, unreadable
+from napari_simmat.widgets.segment.prompt_layers import PromptLayers
+from napari_simmat.widgets.segment.prompt_tools import Tool
 from napari_simmat.widgets.shortcuts import shortcut_text
 from napari_simmat.widgets.worker import later
 
