@@ -46,7 +46,6 @@ from napari_simmat.models.spec import Model, Normalization
 from napari_simmat.progress import finish
 from napari_simmat.training.adapting import FewShotConfig
 from napari_simmat.training.annotations import AnnotatedPlane, annotate
-from napari_simmat.training.batches import as_rgb
 from napari_simmat.training.evidence import (
     AdaptationChoice,
     Evidence,
@@ -55,6 +54,7 @@ from napari_simmat.training.evidence import (
     nothing_to_gain,
 )
 from napari_simmat.training.few_shot import MORE_CLICKS, FewShotRun
+from napari_simmat.training.labeled_planes import as_rgb
 from simmat_research.sensors import draw_sensor_sample
 
 DATA = Path(os.environ.get("NAPARI_SIMMAT_DATA", "../shared/data"))

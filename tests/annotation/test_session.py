@@ -28,9 +28,11 @@ from napari_simmat.annotation.session import (
     TWO_TO_MERGE,
     Session,
 )
-from napari_simmat.annotation.session_file import LOST, OTHER_SHAPE, AdaptedModelFile
+from napari_simmat.annotation.session_file import LOST
 from napari_simmat.annotation.session_image import SessionImage
+from napari_simmat.annotation.session_lines import AdaptedModelFile
 from napari_simmat.annotation.session_log import CLOSED, IN_USE
+from napari_simmat.annotation.session_replay import OTHER_SHAPE
 from napari_simmat.engine.settings import ChannelSelection
 from napari_simmat.io.files import OutputError
 from napari_simmat.models.network import FoundMasks

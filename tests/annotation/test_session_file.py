@@ -17,18 +17,20 @@ from napari_simmat.annotation.prompt_state import (
     PromptState,
     PropagatedMask,
 )
-from napari_simmat.annotation.session_file import (
+from napari_simmat.annotation.session_lines import (
     BEYOND_IMAGE,
-    NO_SESSION,
-    OTHER_SHAPE,
-    OTHER_VERSION,
-    OTHER_VIEW,
     TOO_COSTLY,
-    TOO_MANY_LAYERS,
     AdaptedModelFile,
     SessionHeader,
     begin_lines_job,
     line_of,
+)
+from napari_simmat.annotation.session_replay import (
+    NO_SESSION,
+    OTHER_SHAPE,
+    OTHER_VERSION,
+    OTHER_VIEW,
+    TOO_MANY_LAYERS,
     replay_job,
 )
 from napari_simmat.engine.masks import LabelEdit, LabelIndex, ObjectMask, box_union

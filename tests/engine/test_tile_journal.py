@@ -5,7 +5,8 @@ from contextlib import suppress
 import numpy as np
 import pytest
 
-from napari_simmat.engine.automatic_postprocessing import Instances, PixelBox, Stitcher, tile_boxes
+from napari_simmat.engine.automatic_postprocessing import Instances, PixelBox
+from napari_simmat.engine.stitching import Stitcher, tile_boxes
 from napari_simmat.engine.tile_journal import TileJournal
 
 SHAPE = (200, 300)

@@ -15,23 +15,20 @@ from napari_simmat.datasets.dataset import Dataset, Sample
 from napari_simmat.datasets.labeled_image import resize_nearest
 from napari_simmat.models.spec import Base, Channel, InputSize, ModelSpec, Normalization
 from napari_simmat.progress import finish
-from napari_simmat.training import batches as module
+from napari_simmat.training import labeled_planes as module
 from napari_simmat.training.batches import (
     MAX_OBJECT_SHARE,
     SIDE_MULTIPLE,
     Batches,
-    LabeledPlane,
-    LabeledPlanes,
-    as_rgb,
     augment,
     choose_objects,
     crop_around_object,
     equal_parts,
     halve_until_fits,
-    rgb_channels,
     visible_objects,
 )
 from napari_simmat.training.config import TrainConfig
+from napari_simmat.training.labeled_planes import LabeledPlane, LabeledPlanes, as_rgb, rgb_channels
 from napari_simmat.training.losses import to_mask_grid
 
 

@@ -32,7 +32,7 @@ from napari_simmat.training.annotations import (
     scale_levels,
     separating_channels,
 )
-from napari_simmat.training.batches import UNKNOWN, CropBatches, LabeledPlane
+from napari_simmat.training.batches import UNKNOWN, CropBatches
 from napari_simmat.training.few_shot import (
     LEFT_OUT,
     MIN_OBJECTS,
@@ -44,6 +44,7 @@ from napari_simmat.training.few_shot import (
     learn_objects,
     learn_objects_job,
 )
+from napari_simmat.training.labeled_planes import LabeledPlane
 from tests.model_files import shrink_tiny
 from tests.plain_authors import DEPTH
 from tests.pretended_gpu import pretended_gpu

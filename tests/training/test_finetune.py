@@ -17,9 +17,9 @@ from napari_simmat.models.tiny import TinyNetwork
 from napari_simmat.models.tuning import STRATEGIES
 from napari_simmat.progress import finish
 from napari_simmat.training import finetune, losses, validation
-from napari_simmat.training.batches import LabeledPlanes
 from napari_simmat.training.config import UNIFORM_STARTS, TrainConfig
 from napari_simmat.training.finetune import train_checkpoint_job, train_job
+from napari_simmat.training.labeled_planes import LabeledPlanes
 from napari_simmat.training.trainable import make_trainable
 from napari_simmat.training.trainer import BEST_FILE, LOG_FILE, STOP_FILE, Trainer, TrainProgress
 from napari_simmat.training.validation import ValidationScores

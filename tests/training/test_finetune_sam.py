@@ -9,9 +9,10 @@ from napari_simmat.checkpoints.checkpoint import read_spec, read_tensors
 from napari_simmat.models.spec import InputSize
 from napari_simmat.models.tuning import STRATEGIES
 from napari_simmat.progress import finish
-from napari_simmat.training.batches import Batches, LabeledPlanes
+from napari_simmat.training.batches import Batches
 from napari_simmat.training.config import practical_config
 from napari_simmat.training.finetune import train_job
+from napari_simmat.training.labeled_planes import LabeledPlanes
 from napari_simmat.training.trainer import BEST_FILE, Trainer
 from tests.plain_authors import small_sam
 from tests.training.conftest import SIDE

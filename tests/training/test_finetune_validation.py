@@ -9,7 +9,7 @@ from torch import nn
 
 from napari_simmat.models.network import Encoded
 from napari_simmat.progress import finish
-from napari_simmat.training.batches import LabeledPlane
+from napari_simmat.training.labeled_planes import LabeledPlane
 from napari_simmat.training.validation import ValidationScores, protocol_mask, validate_network_job
 
 

@@ -9,7 +9,8 @@ from napari_simmat.engine import device
 from napari_simmat.models.tuning import STRATEGIES
 from napari_simmat.progress import finish
 from napari_simmat.training import trainer
-from napari_simmat.training.batches import UNKNOWN, Batches, LabeledPlanes
+from napari_simmat.training.batches import UNKNOWN, Batches
+from napari_simmat.training.labeled_planes import LabeledPlanes
 from napari_simmat.training.losses import TrainingModule
 from napari_simmat.training.trainable import make_trainable
 from napari_simmat.training.validation import validate_network_job

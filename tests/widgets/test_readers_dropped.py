@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from napari_simmat import __version__
-from napari_simmat.annotation.session_file import OTHER_SHAPE
+from napari_simmat.annotation.session_replay import OTHER_SHAPE
 from napari_simmat.batch.plan import OutputFiles, SegmentConfig, SegmentTask
 from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.engine.files.object_set import ObjectSet

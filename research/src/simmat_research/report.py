@@ -17,8 +17,8 @@ from napari_simmat.io.files import atomic_write
 from napari_simmat.models.network import Network
 from napari_simmat.models.spec import Model
 from napari_simmat.progress import Job, Progress
-from napari_simmat.training.batches import LabeledPlanes
 from napari_simmat.training.config import TrainConfig
+from napari_simmat.training.labeled_planes import LabeledPlanes
 from napari_simmat.training.trainable import make_trainable
 from napari_simmat.training.validation import protocol_mask
 from simmat_research.experiments import (

@@ -19,7 +19,7 @@ from napari_simmat.annotation.prompt_state import (
 from napari_simmat.engine.coordinates import AxisOrder
 
 if TYPE_CHECKING:
-    from napari_simmat.annotation.session_file import AdaptedModelFile
+    from napari_simmat.annotation.session_lines import AdaptedModelFile
     from napari_simmat.engine.object_kind import ObjectKind
 
 

@@ -30,7 +30,7 @@ from napari_simmat.progress import Job, Progress, Steps
 
 if TYPE_CHECKING:
     from napari_simmat.annotation.lesson import Lesson
-    from napari_simmat.engine.automatic_postprocessing import Instances, MaskCandidates, Sifted
+    from napari_simmat.engine.automatic_postprocessing import Instances, MaskCandidates
     from napari_simmat.engine.channel_influence import ChannelInfluence
     from napari_simmat.engine.coordinates import BoxCorners
     from napari_simmat.engine.device import DeviceInfo
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from napari_simmat.engine.refinement import Refiner
     from napari_simmat.engine.result import Result
     from napari_simmat.engine.settings import AutomaticSettings
+    from napari_simmat.engine.sifting import Sifted
 
 T = TypeVar("T")
 
@@ -288,7 +289,7 @@ class InferenceService:
 
         The labels of these (Y, X) are of another or the same plane.
         """
-        from napari_simmat.engine.automatic_postprocessing import measure_properties, sift
+        from napari_simmat.engine.sifting import measure_properties, sift
 
         predictor = yield from self._job_predictor(request)
         yield from predictor.set_plane_job(plane)

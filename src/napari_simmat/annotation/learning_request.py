@@ -17,12 +17,8 @@ from napari_simmat.annotation.image_value import ImageValue
 from napari_simmat.annotation.label_editor import LabelEditor
 from napari_simmat.annotation.predictions import ChosenModel
 from napari_simmat.annotation.prompt_state import Plane
-from napari_simmat.annotation.session_file import (
-    AdaptedModelFile,
-    beside,
-    checkpoint_beside,
-    learning_beside,
-)
+from napari_simmat.annotation.session_file import beside, checkpoint_beside, learning_beside
+from napari_simmat.annotation.session_lines import AdaptedModelFile
 from napari_simmat.io.files import sha256_of
 from napari_simmat.models.spec import ModelSpec
 from napari_simmat.progress import Job

@@ -21,15 +21,12 @@ from napari_simmat.annotation.image_session import ImageSession
 from napari_simmat.annotation.lesson import Lesson
 from napari_simmat.annotation.predictions import PredictionRequest, Subject
 from napari_simmat.annotation.prompt_state import Plane
-from napari_simmat.engine.automatic_postprocessing import (
-    Instances,
-    Sifted,
-    masks_to_instances,
-)
+from napari_simmat.engine.automatic_postprocessing import Instances, masks_to_instances
 from napari_simmat.engine.coordinates import AxisOrder
 from napari_simmat.engine.masks import ObjectMask
 from napari_simmat.engine.object_kind import WORTHWHILE, met_objects
 from napari_simmat.engine.settings import BY_EXAMPLES
+from napari_simmat.engine.sifting import Sifted
 from napari_simmat.progress import Job, Progress
 
 if TYPE_CHECKING:

@@ -43,9 +43,10 @@ from napari_simmat.annotation.proposals import (
     expected,
 )
 from napari_simmat.annotation.saved_objects import labeled_objects
-from napari_simmat.annotation.session_file import LOST, Replayed
+from napari_simmat.annotation.session_file import LOST
 from napari_simmat.annotation.session_image import SessionImage
 from napari_simmat.annotation.session_log import SessionLog
+from napari_simmat.annotation.session_replay import Replayed
 from napari_simmat.batch.outputs import save_objects_job
 from napari_simmat.engine.settings import AutomaticSettings, ChannelSelection, Compute
 from napari_simmat.engine.table_settings import DEFAULT_STATISTICS, TableSettings

@@ -1,483 +1,51 @@
 """The session file: every command on one image as a line of JSON.
 
-The first line describes the image, each further line one command. A line is appended as a command
-is done, so a crash costs at most the last one. Labels are stored, not predicted again: the same
-file gives the same labels, whichever model is installed. No Qt, no napari.
+The first line describes the image, each further line one command (`session_lines`). A line is
+appended as a command is done, so a crash costs at most the last one. Labels are stored, not
+predicted again: replayed (`session_replay`) the same file gives the same labels, whichever model is
+installed. No Qt, no napari.
 """
 
 from __future__ import annotations
 
-import base64
-import json
-import math
 import os
 import re
 import time
-import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from glob import escape
 from pathlib import Path
-from types import NoneType
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import uuid4
 
-import numpy as np
 import xxhash
 from filelock import FileLock, Timeout
 
-from napari_simmat.annotation.drafts import Draft, Drafts, DraftSet
 from napari_simmat.annotation.history import (
     Command,
     LayerEdit,
-    ObjectEntry,
-    ObjectRegister,
-    UndoStack,
 )
 from napari_simmat.annotation.image_value import ImageValue, identifying_bytes
 from napari_simmat.annotation.label_editor import LabelEditor
-from napari_simmat.annotation.prompt_state import PromptState
-from napari_simmat.engine.coordinates import AxisOrder
-from napari_simmat.engine.masks import LabelEdit, ObjectMask, VoxelBox, box_union
-from napari_simmat.engine.prompts import Prompt
+from napari_simmat.annotation.session_lines import (
+    AdaptedModelFile,
+    begin_lines_job,
+    line_of,
+)
+from napari_simmat.engine.masks import VoxelBox, box_union
 from napari_simmat.io.files import hash_job, remove, user_folder
-from napari_simmat.io.plain import Special, from_plain, to_plain
-from napari_simmat.progress import Job, Progress, finish
+from napari_simmat.progress import Job, Progress
 
-FORMAT, VERSION = "napari-simmat session", 1
 KEPT_DAYS = 30
 """Files that were not restored are deleted after this time."""
-_MAX_BYTES = 1 << 30
-_MAX_LAYERS = 100
-_FREE_STEPS, _STEPS_PER_VOXEL = 1 << 27, 512
-"""What a replay may touch: so many voxels, and so many for each voxel of the image. A day's work
-does not; a file of a kilobyte can ask for more.
-"""
 _LOCK = ".lock"
 _CHECKPOINT = r"[0-9a-f]{8}\.safetensors"
 _LEARNING = r"learning-[0-9a-f]{8}"
 """What follows the stem of a session file in the names of what was learned from it."""
-_FOREIGN = (
-    ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError,
-    ArithmeticError, MemoryError,
-)  # fmt: skip
-"""What reading a foreign line can raise."""
-
-OTHER_VERSION = "It was written by another version of napari-simmat; open it with that one."
-OTHER_SHAPE = "It belongs to an image of another shape; open that one."
-TOO_COSTLY = "it changes far more than any work on an image of this size does; its file is damaged"
-TOO_MANY_LAYERS = "it has more than 100 labels layers; its file is damaged"
-BAD_DRAFT = "a draft does not lie on one plane of the image"
-BEYOND_IMAGE = "a mask is larger than the image, or not whole"
-OTHER_VIEW = "its prompts are in a view that the image does not have"
 LOST = "What was learned on this image is gone: its file was removed or changed. Learn again."
-NO_SESSION = "It is not a session of napari-simmat."
-UNREADABLE = "{} cannot be read as a session. {}"
-UNREADABLE_LINE = "{}, line {}, cannot be read: {}."
-TOO_LARGE_FILE = "{} is too large to be a session file. Choose another file."
-
-
-class AdaptedModelFile(NamedTuple):
-    """A model adapted to an image: a checkpoint beside its session file."""
-
-    file: str
-    """Name of the checkpoint."""
-    sha256: str
-    """Of the file."""
-    base: str
-    """Name of the model that was adapted."""
-    sentence: str
-    """What it gained."""
-    objects: Mapping[int, int]
-    """Size of each object that it learned from by its number."""
-    all_channels: bool
-    """Whether it reads all channels of the image that show something."""
-
-
-class SessionHeader(NamedTuple):
-    """The first line."""
-
-    image: str
-    """Identifies the image by its content."""
-    shape: tuple[int, ...]
-    """(..., Y, X) without channels."""
-    model: str
-    channels: tuple[str, ...]
-    """What was in use at first, for human readers."""
-
-    def line(self) -> str:
-        """As JSON."""
-        values = {"format": FORMAT, "format_version": VERSION, **to_plain(self)}
-        return json.dumps(values) + "\n"
-
-
-# ----------------------------------------------------------------------- lines
-
-
-def line_of(what: str, value: Any = None) -> str:
-    """One line; `_LINES` says what there is, and of which type its value is."""
-    return json.dumps({"what": what, "value": to_plain(value, _ENCODE)}) + "\n"
-
-
-def _encode_array(array: np.ndarray) -> dict[str, Any]:
-    dtype, shape = array.dtype.name, list(array.shape)
-    return {"dtype": dtype, "shape": shape, "zip": _packed(array.tobytes())}
-
-
-def _packed(data: bytes) -> str:
-    return base64.b64encode(zlib.compress(data, 1)).decode("ascii")
-
-
-def _encode_number(value: float | np.generic) -> Any:
-    number = value.item() if isinstance(value, np.generic) else value
-    return None if isinstance(number, float) and math.isnan(number) else number
-
-
-def _decode_number(value: Any) -> float:
-    if value is None:  # a score that there is not; JSON has no NaN
-        return math.nan
-    return from_plain(int if type(value) is int else float, value)
-
-
-_DTYPES = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
-_ENCODE: Special = {
-    Prompt: Prompt.to_plain,
-    bytes: _packed,
-    np.ndarray: _encode_array,
-    np.generic: _encode_number,
-    float: _encode_number,
-}
-
-
-class _Decoder:
-    """Decodes values of a file, and counts what they and their replay cost.
-
-    A small file can unpack to any size and repeat any edit, so nothing is allocated before it is
-    known to fit the image.
-    """
-
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self.voxels = math.prod(shape)
-        self._left = _FREE_STEPS + _STEPS_PER_VOXEL * self.voxels
-        self._plain: dict[type, Callable[[Any], Any]] = {
-            bytes: self._unpacked, np.ndarray: self._array, float: _decode_number,
-            Prompt: lambda values: Prompt.from_plain(values, self.voxels),
-        }  # fmt: skip
-        self.special: Special = {**self._plain, ObjectMask: self._mask}
-
-    def spend(self, steps: int) -> None:
-        """Count voxels or bytes that are touched; ValueError beyond all that is plausible."""
-        self._left -= steps
-        if self._left < 0:
-            raise ValueError(TOO_COSTLY)
-
-    def _unpacked(self, text: str) -> bytes:
-        unpacking = zlib.decompressobj()
-        try:
-            data = unpacking.decompress(base64.b64decode(text), 8 * self.voxels + 1)
-        except zlib.error as error:
-            raise ValueError(f"Packed values are damaged ({error}).") from None
-        if not unpacking.eof:
-            raise ValueError("Packed values are larger than any mask.")
-        self.spend(len(data))
-        return data
-
-    def _array(self, values: dict[str, Any]) -> np.ndarray:
-        if values["dtype"] not in _DTYPES:
-            raise ValueError(f"An array of labels holds whole numbers, not {values['dtype']}.")
-        flat = np.frombuffer(self._unpacked(values["zip"]), dtype=values["dtype"])
-        return flat.reshape([int(size) for size in values["shape"]]).copy()
-
-    def _mask(self, values: Any) -> ObjectMask:
-        mask = from_plain(ObjectMask, values, "mask", self._plain)
-        size = math.prod(mask.shape)
-        whole = min(mask.shape, default=0) > 0 and min(mask.corner, default=0) >= 0
-        if not whole or size > self.voxels or len(mask.bits) != -(-size // 8):
-            raise ValueError(BEYOND_IMAGE)
-        self.spend(size)
-        return mask
-
-
-def begin_lines_job(key: str, labels: Any, region: VoxelBox) -> Job[list[str]]:
-    """The lines with a layer's content, one for each plane that is not empty.
-
-    The snapshot may race with edits logged after it. That is safe: an edit only changes pixels
-    that still hold its "before" value, so replaying (or undoing) all logged edits gives the same
-    labels whichever state the snapshot caught.
-
-    Parameters
-    ----------
-    key
-        The layer's.
-    labels
-        (..., Y, X), numpy or lazy.
-    region
-        Where it holds, or held before the first edit, anything but 0.
-    """
-    lines: list[str] = []
-    low, high = region
-    counts = [end - start for start, end in zip(low[:-2], high[:-2], strict=True)]
-    rows = tuple(slice(*ends) for ends in zip(low[-2:], high[-2:], strict=True))
-    for at in np.ndindex(*counts):
-        yield Progress(len(lines), int(np.prod(counts)), "logging the layer's content")
-        plane = tuple(start + index for start, index in zip(low[:-2], at, strict=True))
-        values = np.array(labels[(*plane, *rows)])
-        values = values.reshape((1,) * len(plane) + values.shape)
-        patch = LabelEdit.between(np.zeros_like(values), values, (*plane, *low[-2:]))
-        if patch is not None:
-            lines.append(line_of("begin", (key, patch)))
-    return lines
-
-
-# ----------------------------------------------------------------------- replay
-
-
-@dataclass
-class Replayed:
-    """The state after all lines of a file."""
-
-    header: SessionHeader
-    labels: dict[str, np.ndarray] = field(default_factory=dict)
-    """(..., Y, X) of each labels layer by its key; the layer written to last comes last. int32, or
-    wider if a layer held larger numbers.
-    """
-    entries: dict[str, dict[int, ObjectEntry]] = field(default_factory=dict)
-    """The entries of the objects of each layer."""
-    history: UndoStack = field(default_factory=UndoStack)
-    """The commands, to undo and redo."""
-    views: dict[AxisOrder, PromptState] = field(default_factory=dict)
-    """The uncommitted prompts of each view, by its order."""
-    drafts: Drafts = field(default_factory=Drafts)
-    """The proposed objects, and what became of them."""
-    adapted: AdaptedModelFile | None = None
-    """The model that was adapted last."""
-    saved: bool = False
-    """Whether everything is in saved files."""
-
-
-def replayed(path: Path, shape: tuple[int, ...]) -> Replayed:
-    """Replay a session file; see `replay_job`."""
-    return finish(replay_job(path, shape))
-
-
-def replay_job(path: Path, shape: tuple[int, ...]) -> Job[Replayed]:
-    """Replay a session file.
-
-    Parameters
-    ----------
-    path
-        A file of the window's own folder, or ``STEM_session.jsonl`` beside saved labels.
-    shape
-        (..., Y, X) of the image it is restored for; a file of another one is not replayed.
-
-    Raises
-    ------
-    ValueError
-        If it is no such file, of another image, or asks for far more than any work on this one;
-        one sentence says why. A last line that was cut off is ignored.
-    """
-    size = path.stat().st_size
-    if size > _MAX_BYTES:
-        raise ValueError(TOO_LARGE_FILE.format(path.name))
-    with path.open("rb") as file:
-        try:
-            state = Replayed(_header(file.readline()))
-        except _FOREIGN as error:
-            reason = str(error).removesuffix(".") or type(error).__name__
-            raise ValueError(UNREADABLE.format(path.name, f"{reason}.")) from None
-        if state.header.shape != shape:
-            raise ValueError(OTHER_SHAPE)
-        replay = _Replay(state)
-        for number, line in enumerate(file, start=2):
-            if not line.endswith(b"\n"):
-                break  # cut off
-            yield Progress(file.tell() >> 10, 1 + (size >> 10), f"step {number - 1}")
-            try:
-                replay.line(json.loads(line))
-            except _FOREIGN as error:
-                reason = str(error).removesuffix(".") or type(error).__name__
-                raise ValueError(UNREADABLE_LINE.format(path.name, number, reason)) from None
-    return state
-
-
-def _header(line: bytes) -> SessionHeader:
-    values = json.loads(line)
-    if not isinstance(values, dict) or values.pop("format", "") != FORMAT:
-        raise ValueError(NO_SESSION)
-    if values.pop("format_version", None) != VERSION:
-        raise ValueError(OTHER_VERSION)
-    return from_plain(SessionHeader, values)
-
-
-class _Replay:
-    """Does again what the lines of a file say; ValueError if that is no work on its image."""
-
-    def __init__(self, state: Replayed) -> None:
-        self._state = state
-        self._decoder = _Decoder(state.header.shape)
-        self._n_axes = len(state.header.shape)
-
-    def line(self, plain: Any) -> None:
-        """Replay one line, as JSON has it."""
-        what = plain["what"]
-        kind = _LINES[what]
-        value = from_plain(kind.type, plain["value"], what, self._decoder.special)
-        self._state.saved = False  # whatever is done after saving is not in the user's files
-        kind.replay(self, value)
-
-    def begin(self, value: tuple[str, LabelEdit]) -> None:
-        key, patch = value
-        labels = self._labels(key, (patch,))
-        labels[patch.mask.region][patch.mask.mask] = patch.after
-
-    def anew(self, value: tuple[str, tuple[int, ...]]) -> None:
-        key, kept = value
-        self._labels(key)[...] = 0  # lines with its new content follow
-        self._decoder.spend(self._decoder.voxels)
-        entries = self._state.entries.get(key, {})
-        self._state.entries[key] = {label: entries[label] for label in kept if label in entries}
-
-    def do(self, command: Command) -> None:
-        for prompts in (command.before, command.after):
-            self._check_view(prompts)
-        settled = command.drafts
-        if settled is not None:
-            self._check_drafts(settled.accepted)
-            self._check_drafts(settled.replaced)
-            self._check_drafts(settled.rejected)
-            self._check_drafts(settled.ground)
-        self._state.history.add(command)
-        self._apply(command, back=False)
-
-    def drafts(self, proposed: DraftSet | None) -> None:
-        if proposed is not None:
-            self._check_drafts(proposed.drafts)
-        self._state.drafts.propose(proposed)
-
-    def undo(self, _: None) -> None:
-        command = self._state.history.undo()
-        if command is not None:
-            self._apply(command, back=True)
-
-    def redo(self, _: None) -> None:
-        command = self._state.history.redo()
-        if command is not None:
-            self._apply(command, back=False)
-
-    def drop(self, _: None) -> None:
-        command = self._state.history.drop_last()
-        if command is not None:
-            self._state.views[command.before.order] = command.before
-
-    def adapted(self, model: AdaptedModelFile | None) -> None:
-        self._state.adapted = model
-
-    def forget(self, key: str) -> None:
-        self._state.history.forget_layer(key)
-        self._state.labels.pop(key, None)
-        self._state.entries.pop(key, None)
-
-    def saved(self, _: None) -> None:
-        self._state.saved = True
-
-    # ----------------------------------------------------------------- helpers
-
-    def _is_view(self, order: AxisOrder) -> bool:
-        """Whether the image has a view of this order; the usual one is empty."""
-        return not order or sorted(order) == [*range(self._n_axes)]
-
-    def _check_view(self, state: PromptState) -> None:
-        """Check that prompts have the axes of a view of the image; ValueError if not."""
-        positions = list(state.prompts.points)
-        for outline in state.prompts.outlines:
-            positions += outline.vertices
-        is_whole = all(len(position) == self._n_axes for position in positions)
-        if not self._is_view(state.order) or not is_whole:
-            raise ValueError(OTHER_VIEW)
-
-    def _check_drafts(self, drafts: Sequence[Draft]) -> None:
-        """Check that each draft lies on one plane of a view of the image; ValueError if not."""
-        shape = self._state.header.shape
-        for draft in drafts:
-            mask = draft.mask
-            if not self._is_view(draft.order) or len(mask.corner) != self._n_axes:
-                raise ValueError(BAD_DRAFT)
-            sizes = [shape[axis] for axis in draft.order or range(self._n_axes)]
-            is_inside = all(end <= size for end, size in zip(mask.box[1], sizes, strict=True))
-            is_flat = all(planes == 1 for planes in mask.shape[:-2])
-            if not is_inside or not is_flat:
-                raise ValueError(BAD_DRAFT)
-
-    def _apply(self, command: Command, *, back: bool) -> None:
-        state = self._state
-        prompts = command.before if back else command.after
-        state.views[prompts.order] = prompts
-        if command.drafts is not None:
-            state.drafts.apply(command.drafts, back=back)
-        edit = command.edit
-        if edit is None:
-            return
-        labels = self._labels(edit.layer, edit.patches)
-        self._decoder.spend(sum(math.prod(patch.mask.shape) for patch in edit.patches))
-        for patch in reversed(edit.patches) if back else edit.patches:
-            patch.replay(labels, back=back)
-        register = ObjectRegister()
-        register.entries = state.entries.setdefault(edit.layer, {})
-        register.apply(edit, back=back)
-
-    def _labels(self, key: str, patches: Sequence[LabelEdit] = ()) -> np.ndarray:
-        """The labels of a layer, of a type that can hold what `patches` write."""
-        layers = self._state.labels
-        labels = layers.pop(key, None)  # put back as the last one below
-        if labels is None:
-            if len(layers) >= _MAX_LAYERS:
-                raise ValueError(TOO_MANY_LAYERS)
-            labels = np.zeros(self._state.header.shape, np.int32)
-        values: list[np.ndarray] = []
-        for patch in patches:
-            values += [np.asarray(patch.before), np.asarray(patch.after)]
-        if any(array.max() > np.iinfo(labels.dtype).max for array in values):
-            is_unsigned = any(array.dtype == np.uint64 for array in values)
-            self._decoder.spend(self._decoder.voxels)
-            labels = labels.astype(np.uint64 if is_unsigned else np.int64)
-        layers[key] = labels
-        return labels
-
-
-class _Line(NamedTuple):
-    """One kind of line."""
-
-    type: Any
-    """Of its value."""
-    replay: Callable[[_Replay, Any], None]
-
-
-_LINES: dict[str, _Line] = {
-    # What a plane of a layer held before its first edit.
-    "begin": _Line(tuple[str, LabelEdit], _Replay.begin),
-    # A layer's array was replaced; its objects that are still known.
-    "anew": _Line(tuple[str, tuple[int, ...]], _Replay.anew),
-    # A command of the history.
-    "do": _Line(Command, _Replay.do),
-    # Objects that were proposed; None discards those that are open.
-    "drafts": _Line(DraftSet | None, _Replay.drafts),
-    "undo": _Line(NoneType, _Replay.undo),
-    "redo": _Line(NoneType, _Replay.redo),
-    # The last command was taken back as if it had never been done.
-    "drop": _Line(NoneType, _Replay.drop),
-    # The model that was adapted to the image.
-    "adapted": _Line(AdaptedModelFile | None, _Replay.adapted),
-    # A layer was closed.
-    "forget": _Line(str, _Replay.forget),
-    # Everything is in the user's files.
-    "saved": _Line(NoneType, _Replay.saved),
-}
-
-
-# ----------------------------------------------------------------------- the file
 
 
 @dataclass(eq=False)

@@ -13,16 +13,14 @@ from filelock import Timeout
 
 from napari_simmat.annotation.label_editor import LabelEditor
 from napari_simmat.annotation.session_file import (
-    AdaptedModelFile,
     AutosaveFile,
-    Replayed,
-    SessionHeader,
     holds_learned_job,
     identity_of,
     lock_of,
-    replayed,
 )
 from napari_simmat.annotation.session_image import SessionImage
+from napari_simmat.annotation.session_lines import AdaptedModelFile, SessionHeader
+from napari_simmat.annotation.session_replay import Replayed, replayed
 from napari_simmat.io.files import OutputError, atomic_write
 from napari_simmat.progress import finish
 

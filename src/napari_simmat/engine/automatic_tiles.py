@@ -14,9 +14,7 @@ from napari_simmat.engine.automatic_postprocessing import (
     Instances,
     MaskCandidates,
     PixelBox,
-    Stitcher,
     masks_to_instances,
-    tile_boxes,
 )
 from napari_simmat.engine.decoded_objects import decode_objects_job
 from napari_simmat.engine.kind_learning import known_kind, weigh_masks_job
@@ -24,6 +22,7 @@ from napari_simmat.engine.mask_proposals import CropPrompter, CropRegion
 from napari_simmat.engine.object_kind import ObjectKind
 from napari_simmat.engine.seeds import prompt_positions, prompts_at, seed_prompts
 from napari_simmat.engine.settings import AutomaticSettings
+from napari_simmat.engine.stitching import Stitcher, tile_boxes
 from napari_simmat.engine.word_search import named_candidates
 from napari_simmat.progress import Job, Progress, with_progress
 

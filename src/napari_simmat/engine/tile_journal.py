@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from napari_simmat.io.files import remove
 
 if TYPE_CHECKING:
-    from napari_simmat.engine.automatic_postprocessing import PixelBox, Stitcher
+    from napari_simmat.engine.automatic_postprocessing import PixelBox
+    from napari_simmat.engine.stitching import Stitcher
 
 CHUNK = 1024
 _DONE, _NOTED, _LABELS = "done.json", "noted.npz", "labels.zarr"

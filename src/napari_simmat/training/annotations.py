@@ -27,14 +27,8 @@ from napari_simmat.engine.masks import Window, label_windows
 from napari_simmat.models.multiscale import scaled_images
 from napari_simmat.models.spec import InputChannels, ModelSpec, Normalization
 from napari_simmat.models.transfer import RGB
-from napari_simmat.training.batches import (
-    MIN_OBJECT_PIXELS,
-    UNKNOWN,
-    as_rgb,
-    is_known,
-    pad_image,
-    standardize,
-)
+from napari_simmat.training.batches import UNKNOWN, is_known, pad_image
+from napari_simmat.training.labeled_planes import MIN_OBJECT_PIXELS, as_rgb, standardize
 
 PART_SIDE = 768
 """A larger plane is read in parts of this side around its objects."""

@@ -53,7 +53,7 @@ from napari_simmat.training.annotations import (
     scale_levels,
     separating_channels,
 )
-from napari_simmat.training.batches import CropBatches, LabeledPlane, PlaneKey, as_rgb
+from napari_simmat.training.batches import CropBatches, PlaneKey
 from napari_simmat.training.evidence import (
     AdaptationChoice,
     Evidence,
@@ -61,6 +61,7 @@ from napari_simmat.training.evidence import (
     Verdict,
     nothing_to_gain,
 )
+from napari_simmat.training.labeled_planes import LabeledPlane, as_rgb
 from napari_simmat.training.trainable import TrainableNetwork
 from napari_simmat.training.trainer import RunFolder, read_state
 

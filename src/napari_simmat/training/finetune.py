@@ -22,13 +22,9 @@ from napari_simmat.models.spec import (
     ModelSpec,
 )
 from napari_simmat.progress import Job, Progress
-from napari_simmat.training.batches import (
-    Batch,
-    Batches,
-    LabeledPlanes,
-    equal_parts,
-)
+from napari_simmat.training.batches import Batch, Batches, equal_parts
 from napari_simmat.training.config import TrainConfig
+from napari_simmat.training.labeled_planes import LabeledPlanes
 from napari_simmat.training.losses import TrainingModule
 from napari_simmat.training.prefetch import Prefetch
 from napari_simmat.training.trainable import TrainableNetwork, make_trainable

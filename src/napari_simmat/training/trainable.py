@@ -21,11 +21,8 @@ from napari_simmat.models.spec import (
 )
 from napari_simmat.models.transfer import MAT, Projected
 from napari_simmat.models.tuning import STRATEGIES, build_network, tune
-from napari_simmat.training.batches import (
-    as_rgb,
-    rgb_channels,
-)
 from napari_simmat.training.config import TrainConfig
+from napari_simmat.training.labeled_planes import as_rgb, rgb_channels
 
 
 class TrainableNetwork(NamedTuple):

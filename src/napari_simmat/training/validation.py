@@ -24,16 +24,8 @@ from napari_simmat.models.spec import (
     Normalization,
 )
 from napari_simmat.progress import Job, Progress
-from napari_simmat.training.batches import (
-    MAX_OBJECT_SHARE,
-    LabeledPlane,
-    LabeledPlanes,
-    as_rgb,
-    halve_until_fits,
-    pad_image,
-    rgb_channels,
-    round_up,
-)
+from napari_simmat.training.batches import MAX_OBJECT_SHARE, halve_until_fits, pad_image, round_up
+from napari_simmat.training.labeled_planes import LabeledPlane, LabeledPlanes, as_rgb, rgb_channels
 from napari_simmat.training.losses import to_mask_grid
 
 MAX_PLANES = 24

@@ -17,7 +17,7 @@ import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication, QFileDialog
 
-from napari_simmat.annotation.session_file import Replayed, replay_job
+from napari_simmat.annotation.session_replay import Replayed, replay_job
 from napari_simmat.io.files import user_folder
 from napari_simmat.progress import Progress, finish
 from tests.widgets.conftest import SECONDS, Window

@@ -14,7 +14,7 @@ import numpy as np
 from qtpy.QtCore import Qt
 
 from napari_simmat.annotation import session_file
-from napari_simmat.annotation.session_file import line_of
+from napari_simmat.annotation.session_lines import line_of
 from napari_simmat.io.files import user_folder
 from napari_simmat.io.plain import from_plain
 from tests.golden import session

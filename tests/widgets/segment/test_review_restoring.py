@@ -9,7 +9,8 @@ import pytest
 from napari_simmat.annotation.drafts import Draft, DraftEdit, DraftSet
 from napari_simmat.annotation.history import Command
 from napari_simmat.annotation.prompt_state import PromptState
-from napari_simmat.annotation.session_file import BAD_DRAFT, SessionHeader, line_of, replayed
+from napari_simmat.annotation.session_lines import SessionHeader, line_of
+from napari_simmat.annotation.session_replay import BAD_DRAFT, replayed
 from napari_simmat.engine.masks import ObjectMask
 from napari_simmat.io.files import user_folder
 from napari_simmat.widgets.segment.automatic import NOT_KEPT

@@ -23,18 +23,16 @@ from napari_simmat._text import pluralize
 from napari_simmat.annotation.predictions import PredictionRequest
 from napari_simmat.annotation.session_file import (
     LOST,
-    AdaptedModelFile,
     AutosaveFile,
-    Replayed,
-    SessionHeader,
     holds_learned_job,
     identity_of,
     is_saved,
     left_over,
     lock_of,
     new_path,
-    replay_job,
 )
+from napari_simmat.annotation.session_lines import AdaptedModelFile, SessionHeader
+from napari_simmat.annotation.session_replay import Replayed, replay_job
 from napari_simmat.engine.masks import LabelIndex
 from napari_simmat.io.files import copy_job, remove, user_folder
 from napari_simmat.progress import Job, Progress

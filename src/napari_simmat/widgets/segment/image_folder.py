@@ -14,7 +14,8 @@ from qtpy.QtCore import QObject, Qt, Signal
 from napari_simmat._text import format_list, format_shape
 from napari_simmat.annotation.channel_choice import channel_mappings
 from napari_simmat.annotation.predictions import PredictionRequest
-from napari_simmat.annotation.session_file import left_over, line_of, new_path
+from napari_simmat.annotation.session_file import left_over, new_path
+from napari_simmat.annotation.session_lines import line_of
 from napari_simmat.batch.corrections import follow_batch_job, follow_image_job
 from napari_simmat.batch.outputs import LabeledObjects
 from napari_simmat.batch.plan import Plan

@@ -30,7 +30,8 @@ from napari_simmat.annotation.learning_request import (
 )
 from napari_simmat.annotation.predictions import ChosenModel
 from napari_simmat.annotation.prompt_state import Plane
-from napari_simmat.annotation.session_file import LOST, AdaptedModelFile, beside
+from napari_simmat.annotation.session_file import LOST, beside
+from napari_simmat.annotation.session_lines import AdaptedModelFile
 from napari_simmat.checkpoints import library, registry
 from napari_simmat.io.files import user_folder
 from napari_simmat.models.spec import ModelSpec

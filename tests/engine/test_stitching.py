@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import zarr
 
-from napari_simmat.engine.automatic_postprocessing import Instances, PixelBox, Stitcher, tile_boxes
+from napari_simmat.engine.automatic_postprocessing import Instances, PixelBox
+from napari_simmat.engine.stitching import Stitcher, tile_boxes
 from tests.scripted_predictor import all_match
 
 

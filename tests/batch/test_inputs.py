@@ -92,7 +92,7 @@ def test_find_inputs_name_with_tilde_is_found(tmp_path, monkeypatch):
 
 def test_find_inputs_pattern_finds_dicom_folders(tmp_path, monkeypatch):
     touch(tmp_path, "one/1.dcm", "other/1.dcm", "notes/a.txt")
-    monkeypatch.setattr("napari_simmat.batch.plan.images_in", series_of_one)
+    monkeypatch.setattr("napari_simmat.batch.inputs.images_in", series_of_one)
     assert found(tmp_path, tmp_path / "*") == ["one", "other"]
 
 
@@ -139,7 +139,7 @@ def test_find_inputs_current_folder_has_a_name(tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path / here)
         [image] = find_inputs([Path(name)]).images
         assert OutputFiles.of(image.image, Path("out")).record == Path("out/a.json")
-    monkeypatch.setattr("napari_simmat.batch.plan.images_in", series_of_one)
+    monkeypatch.setattr("napari_simmat.batch.inputs.images_in", series_of_one)
     monkeypatch.chdir(tmp_path / "series")
     first, second = find_inputs([Path()]).images
     assert (first.image.name, first.folder) == ("series", Path())

@@ -5,13 +5,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from napari_simmat.engine.automatic_postprocessing import (
-    ALL_ALIKE,
-    Instances,
-    measure_properties,
-    sift,
-)
+from napari_simmat.engine.automatic_postprocessing import Instances
 from napari_simmat.engine.predictor import Predictor
+from napari_simmat.engine.sifting import ALL_ALIKE, measure_properties, sift
 
 
 def scene() -> tuple[np.ndarray, np.ndarray]:
