@@ -33,7 +33,7 @@ import tifffile
 import torch
 from huggingface_hub import constants
 
-from napari_simmat.annotation import session_file
+from napari_simmat.annotation import session_file, session_lines, session_replay
 from napari_simmat.annotation.history import Command, LayerEdit
 from napari_simmat.annotation.prompt_state import PromptState
 from napari_simmat.batch.inputs import find_inputs
@@ -370,7 +370,7 @@ def kill_session(trials: int, chance: random.Random, folder: Path) -> Found:
     def work() -> None:
         labels = np.zeros(shape, np.int32)
         file = session_file.AutosaveFile(path, session_file.lock_of(path))
-        header = session_file.SessionHeader("image", shape, "tiny", ("gray",))
+        header = session_lines.SessionHeader("image", shape, "tiny", ("gray",))
         finish(file.create_job(header.line()))
         for number in range(1, 100_000):
             mask = np.zeros(shape[1:], bool)
@@ -392,7 +392,7 @@ def kill_session(trials: int, chance: random.Random, folder: Path) -> Found:
             with path.open("rb") as lines:
                 whole = sum(line.endswith(b"\n") for line in lines)
             if whole:
-                replayed = finish(session_file.replay_job(path, shape))
+                replayed = finish(session_replay.replay_job(path, shape))
                 kept = whole - 1
                 labels = replayed.labels.get("a", np.zeros(1))
                 if done and labels.max() not in (done, done + 1):

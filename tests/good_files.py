@@ -141,12 +141,12 @@ def models() -> list[dict[str, bytes]]:
 
 
 def sessions() -> list[dict[str, bytes]]:
-    from napari_simmat.annotation import history, prompt_state, session_file
+    from napari_simmat.annotation import history, prompt_state, session_lines
     from napari_simmat.engine.masks import LabelEdit, ObjectMask
     from napari_simmat.engine.prompts import Prompt
 
     labels = np.zeros(IMAGE_SHAPE, np.int32)
-    lines = [session_file.SessionHeader("image", IMAGE_SHAPE, "tiny", ("gray",)).line()]
+    lines = [session_lines.SessionHeader("image", IMAGE_SHAPE, "tiny", ("gray",)).line()]
     empty = prompt_state.PromptState()
     for number in (1, 2, 3):
         mask = np.zeros(IMAGE_SHAPE[1:], bool)
@@ -158,12 +158,12 @@ def sessions() -> list[dict[str, bytes]]:
         entry = history.ObjectEntry(0.5, "cell", (made,))
         patch = LabelEdit.write(labels, pixels, number)
         edit = history.LayerEdit("a", (patch,), {number: (None, entry)})
-        lines.append(session_file.line_of("do", history.Command("commit", before, empty, edit)))
-    lines += [session_file.line_of(what) for what in ("undo", "redo", "undo", "drop")]
-    lines.append(session_file.line_of("anew", ("a", (1, 2))))
+        lines.append(session_lines.line_of("do", history.Command("commit", before, empty, edit)))
+    lines += [session_lines.line_of(what) for what in ("undo", "redo", "undo", "drop")]
+    lines.append(session_lines.line_of("anew", ("a", (1, 2))))
     region = ((0, 0, 0), IMAGE_SHAPE)
-    lines += finish(session_file.begin_lines_job("a", labels, region))
-    lines += [session_file.line_of("forget", "b"), session_file.line_of("saved")]
+    lines += finish(session_lines.begin_lines_job("a", labels, region))
+    lines += [session_lines.line_of("forget", "b"), session_lines.line_of("saved")]
     return [{"a_session.jsonl": "".join(lines[:n]).encode()} for n in (4, 7, len(lines))]
 
 

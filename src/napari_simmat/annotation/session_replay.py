@@ -138,7 +138,7 @@ class _Replay:
     def line(self, plain: Any) -> None:
         """Replay one line, as JSON has it."""
         what = plain["what"]
-        kind = _LINES[what]
+        kind = LINES[what]
         value = from_plain(kind.type, plain["value"], what, self._decoder.special)
         self._state.saved = False  # whatever is done after saving is not in the user's files
         kind.replay(self, value)
@@ -270,7 +270,7 @@ class _Line(NamedTuple):
     replay: Callable[[_Replay, Any], None]
 
 
-_LINES: dict[str, _Line] = {
+LINES: dict[str, _Line] = {
     # What a plane of a layer held before its first edit.
     "begin": _Line(tuple[str, LabelEdit], _Replay.begin),
     # A layer's array was replaced; its objects that are still known.

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from qtpy.QtCore import Qt
 
-from napari_simmat.annotation import session_file
-from napari_simmat.annotation.session_lines import line_of
+from napari_simmat.annotation.session_lines import LineDecoder, line_of
+from napari_simmat.annotation.session_replay import LINES
 from napari_simmat.io.files import user_folder
 from napari_simmat.io.plain import from_plain
 from tests.golden import session
@@ -25,22 +25,22 @@ FOLDER = Path(session.__file__).parent
 FILE = FOLDER / "session.jsonl"
 SEEN = json.loads((FOLDER / "session_seen.json").read_text("utf-8"))
 CTRL = Qt.KeyboardModifier.ControlModifier
-LINES = {"begin", "do", "undo", "redo", "drop", "forget", "anew"}
+KINDS = {"begin", "do", "undo", "redo", "drop", "forget", "anew"}
 CLASSED = {1, 3, 4, 10, 11}
 """Objects of the class that was given to the first: those after it get it too."""
 
 
 def test_the_file_has_all_kinds_of_lines():
     lines = [json.loads(line) for line in FILE.read_text("utf-8").splitlines()[1:]]
-    assert {line["what"] for line in lines} == LINES
+    assert {line["what"] for line in lines} == KINDS
 
 
 def test_each_line_is_written_as_it_was_read():
     first, *lines = FILE.read_text("utf-8").splitlines(keepends=True)
-    decoder = session_file._Decoder(tuple(json.loads(first)["shape"]))
+    decoder = LineDecoder(tuple(json.loads(first)["shape"]))
     for line in lines:
         values = json.loads(line)
-        kind = session_file._LINES[values["what"]].type
+        kind = LINES[values["what"]].type
         read = from_plain(kind, values["value"], special=decoder.special)
         assert unpacked(json.loads(line_of(values["what"], read))) == unpacked(values)
 
