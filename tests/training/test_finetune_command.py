@@ -182,7 +182,10 @@ def test_train_command_two_processes_train_as_one(images, tmp_path):
         assert [event["output"] for event in events if "output" in event] == [str(path)]
         one, other = read_tensors(alone), read_tensors(path)
         assert one.keys() == other.keys()
-        assert max(float((one[name] - other[name]).abs().max()) for name in one) < 1e-5
+        apart = torch.cat([(one[name] - other[name]).abs().flatten() for name in one])
+        # Adam moves a weight whose gradient is but rounding by any part of its step of 1e-3.
+        assert float((apart > 1e-6).float().mean()) < 1e-4
+        assert float(apart.max()) < 1e-3
         logs = [read_log(tmp_path / f"{name}-training" / LOG_FILE) for name in ("alone", path.stem)]
         for first, second in zip(*logs, strict=True):
             assert first == pytest.approx(second, rel=1e-4)
