@@ -105,12 +105,14 @@ def test_page_and_summary_of_a_real_batch_follow(tmp_path):
 def test_an_image_that_had_failed_is_done(tmp_path):
     summary = tmp_path / SUMMARY_TABLE
     columns = "image,state,objects,hidden,labels,message"
-    summary.write_text(f"{columns}\na.tif,failed,,,,It is damaged.\nb.tif,failed,,,,\n")
+    skipped = "a.tif,skipped,,,,"  # of another folder
+    summary.write_text(f"{columns}\na.tif,failed,,,,It is damaged.\nb.tif,failed,,,,\n{skipped}\n")
     finish(save_objects_job(tmp_path, "a", two_objects()))
     assert finish(follow_batch_job(tmp_path, "a.tif", tmp_path / "a_objects.csv")) == []
-    first, second = (list(row.values()) for row in rows(summary))
+    first, second, third = (list(row.values()) for row in rows(summary))
     assert first == ["a.tif", "done", "2", "0", "a_labels.tif", ""]
     assert second == ["b.tif", "failed", "", "", "", ""]
+    assert third == skipped.split(",")
 
 
 def test_only_the_shard_of_the_image_follows(tmp_path):

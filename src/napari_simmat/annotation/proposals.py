@@ -10,13 +10,7 @@ import numpy as np
 from scipy.ndimage import find_objects
 
 from napari_simmat._text import pluralize
-from napari_simmat.annotation.drafts import (
-    COVERED,
-    DOUBTFUL_SHARE,
-    Draft,
-    DraftSet,
-    still_open,
-)
+from napari_simmat.annotation.drafts import COVERED, DOUBTFUL_SHARE, Draft, DraftSet, still_open
 from napari_simmat.annotation.image_session import ImageSession
 from napari_simmat.annotation.lesson import Lesson
 from napari_simmat.annotation.predictions import PredictionRequest, Subject

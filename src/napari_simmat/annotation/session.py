@@ -36,12 +36,7 @@ from napari_simmat.annotation.object_changes import (
 from napari_simmat.annotation.predictions import ChosenModel, Prediction, PredictionRequest
 from napari_simmat.annotation.prompt_grouping import objects_on
 from napari_simmat.annotation.prompt_state import Outline, Plane, Prompts, PromptState, ShapeKind
-from napari_simmat.annotation.proposals import (
-    KnownObjects,
-    Proposals,
-    choose_drafts_job,
-    expected,
-)
+from napari_simmat.annotation.proposals import KnownObjects, Proposals, choose_drafts_job, expected
 from napari_simmat.annotation.saved_objects import labeled_objects
 from napari_simmat.annotation.session_file import LOST
 from napari_simmat.annotation.session_image import SessionImage

@@ -24,17 +24,10 @@ from uuid import uuid4
 import xxhash
 from filelock import FileLock, Timeout
 
-from napari_simmat.annotation.history import (
-    Command,
-    LayerEdit,
-)
+from napari_simmat.annotation.history import Command, LayerEdit
 from napari_simmat.annotation.image_value import ImageValue, identifying_bytes
 from napari_simmat.annotation.label_editor import LabelEditor
-from napari_simmat.annotation.session_lines import (
-    AdaptedModelFile,
-    begin_lines_job,
-    line_of,
-)
+from napari_simmat.annotation.session_lines import AdaptedModelFile, begin_lines_job, line_of
 from napari_simmat.engine.masks import VoxelBox, box_union
 from napari_simmat.io.files import hash_job, remove, user_folder
 from napari_simmat.progress import Job, Progress

@@ -13,12 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from napari_simmat.annotation.drafts import Draft, Drafts, DraftSet
-from napari_simmat.annotation.history import (
-    Command,
-    ObjectEntry,
-    ObjectRegister,
-    UndoStack,
-)
+from napari_simmat.annotation.history import Command, ObjectEntry, ObjectRegister, UndoStack
 from napari_simmat.annotation.prompt_state import PromptState
 from napari_simmat.annotation.session_lines import (
     FORMAT,

@@ -10,12 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from napari_simmat.batch.outputs import (
-    LabeledObjects,
-    about_table,
-    object_set_of,
-    saved_table,
-)
+from napari_simmat.batch.outputs import LabeledObjects, about_table, object_set_of, saved_table
 from napari_simmat.batch.plan import EXTRA_ENDINGS, SPATIAL, TRACKS
 from napari_simmat.batch.summary import (
     ALL_OBJECTS,
@@ -155,11 +150,11 @@ def _follow_batch(path: Path, image: str, objects: Path, indices: Sequence[str])
             write_text(temporary, page)
     elif path.name.startswith(Path(SUMMARY_TABLE).stem):
         columns, rows = _read(path)
-        for row in rows:
-            if row["image"] == image:
-                row.update(objects=str(count), hidden="0")
-                if row["state"] != "done":  # it had failed, and was labeled by hand
-                    row.update(state="done", labels=_labels_of(objects, path.parent), message="")
+        # Images that were skipped come last, and without their folder: another may have the name.
+        for row in [row for row in rows if row["image"] == image][:1]:
+            row.update(objects=str(count), hidden="0")
+            if row["state"] != "done":  # it had failed, and was labeled by hand
+                row.update(state="done", labels=_labels_of(objects, path.parent), message="")
         with atomic_write(path) as temporary:
             write_table(temporary, columns or COLUMNS, rows)
     elif path.suffix == Path(ALL_OBJECTS).suffix:

@@ -12,10 +12,7 @@ from pathlib import Path
 
 from napari_simmat._text import format_list
 from napari_simmat.engine.files.spatial import SPATIAL_ENDING
-from napari_simmat.engine.settings import (
-    ChannelSelection,
-    parse_channels,
-)
+from napari_simmat.engine.settings import ChannelSelection, parse_channels
 from napari_simmat.io.captures import (
     find_captures,
     home_of,
@@ -26,12 +23,7 @@ from napari_simmat.io.captures import (
 from napari_simmat.io.dicom import images_in, one_per_series
 from napari_simmat.io.files import read_csv
 from napari_simmat.io.part import WHOLE, ImagePart
-from napari_simmat.io.readers import (
-    IMAGE_ENDINGS,
-    is_image_file,
-    is_image_folder,
-    stem_of,
-)
+from napari_simmat.io.readers import IMAGE_ENDINGS, is_image_file, is_image_folder, stem_of
 from napari_simmat.io.zarr import ZARR_MARKER_FILES, is_zarr
 
 AUTO, SAME_STEM = "auto", "same-stem"

@@ -17,11 +17,7 @@ from napari_simmat.batch.loaded_image import OpenedImage
 from napari_simmat.batch.outputs import about_table
 from napari_simmat.batch.plan import find_images
 from napari_simmat.datasets.folder import LabeledFile
-from napari_simmat.datasets.label_folder import (
-    check_complete,
-    labels_of_shape,
-    match_label_files,
-)
+from napari_simmat.datasets.label_folder import check_complete, labels_of_shape, match_label_files
 from napari_simmat.engine.channels.matching import channel_index
 from napari_simmat.engine.files.label_images import class_of, label_properties
 from napari_simmat.engine.files.objects import OUTLINE_ENDINGS, read_objects

@@ -46,10 +46,7 @@ from napari_simmat.io.captures import (
 from napari_simmat.io.files import UNWRITABLE, OutputError, check_is_no_folder, sha256_of
 from napari_simmat.io.part import WHOLE, ImagePart
 from napari_simmat.io.plain import to_plain
-from napari_simmat.io.readers import (
-    label_ending,
-    stem_of,
-)
+from napari_simmat.io.readers import label_ending, stem_of
 from napari_simmat.io.zarr import check_is_no_image
 from napari_simmat.io.zarr_inside import place_inside
 

@@ -25,13 +25,7 @@ from napari_simmat.batch.record import read_record
 from napari_simmat.batch.segment_image import TaskOutcome
 from napari_simmat.engine.files.tables import TABLE_FORMATS
 from napari_simmat.engine.measurements import with_shares
-from napari_simmat.io.files import (
-    atomic_outputs,
-    partial_paths,
-    remove,
-    write_table,
-    write_text,
-)
+from napari_simmat.io.files import atomic_outputs, partial_paths, remove, write_table, write_text
 
 SUMMARY_TABLE, SUMMARY_PAGE = "simmat-summary.csv", "simmat-report.html"
 ALL_OBJECTS = "simmat-objects.csv"

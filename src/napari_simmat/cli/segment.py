@@ -34,10 +34,7 @@ from napari_simmat.cli.terminal import (
     print_event,
     step_values,
 )
-from napari_simmat.engine.settings import (
-    AutomaticSettings,
-    Shard,
-)
+from napari_simmat.engine.settings import AutomaticSettings, Shard
 
 if TYPE_CHECKING:
     from napari_simmat.batch.plan import Plan, SegmentConfig

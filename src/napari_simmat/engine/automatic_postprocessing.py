@@ -17,16 +17,13 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
 from napari_simmat.engine.settings import DEFAULT_THRESHOLDS, AutomaticSettings
-
-if TYPE_CHECKING:
-    pass
 
 SAME_MASK_IOU = 0.95
 """Masks of at least this IoU outline the same object and vote on its pixels."""

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_simmat._text import format_list, pluralize
+from napari_simmat.engine.automatic_postprocessing import Instances
 from napari_simmat.engine.object_properties import mean_embedding, object_intensities
 
 if TYPE_CHECKING:
     from napari_simmat.engine.predictor import Predictor
-from napari_simmat.engine.automatic_postprocessing import Instances
 
 MIN_EXAMPLES = 3
 """Committed objects needed to tell what they have in common."""

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
-from napari_simmat.engine.masks import bounding_box, iou
-
-if TYPE_CHECKING:
-    pass
 from napari_simmat.engine.automatic_postprocessing import Instances, PixelBox
+from napari_simmat.engine.masks import bounding_box, iou
 
 STITCH_IOU = 0.5
 """Two tiles show the same object if its masks have at least this IoU where they overlap."""

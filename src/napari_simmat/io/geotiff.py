@@ -10,10 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_simmat.io.reference import CRS_TAGS, ImageReference, TiffTag, World
-from napari_simmat.io.tiff_metadata import (
-    GDAL_NODATA,
-    as_number,
-)
+from napari_simmat.io.tiff_metadata import GDAL_NODATA, as_number
 
 _SCALE, _TIE_POINTS, _TRANSFORMATION, _KEYS = 33550, 33922, 34264, 34735
 _PLACED_BY = (_SCALE, _TIE_POINTS, _TRANSFORMATION)

@@ -11,6 +11,8 @@ from xml.etree import ElementTree
 
 from napari_simmat.io.slides import slide_pixel_size
 
+SOFTWARE = "napari-simmat"
+"""What files name as their writer."""
 BAND = "band {}"
 """Name of a band that the file does not name, counted from 1 as GDAL does."""
 GDAL_METADATA, GDAL_NODATA = 42112, 42113
@@ -185,6 +187,3 @@ def as_number(value: Any) -> float | None:
     except (TypeError, ValueError):
         return None
     return number if math.isfinite(number) else None
-
-
-SOFTWARE = "napari-simmat"

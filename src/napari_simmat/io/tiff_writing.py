@@ -14,16 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_simmat.io.geotiff import ASCII, place_tags
-from napari_simmat.io.image_file import (
-    distinct_axes,
-    label_dtype,
-)
+from napari_simmat.io.image_file import distinct_axes, label_dtype
 from napari_simmat.io.reference import ImageReference
-from napari_simmat.io.tiff_metadata import (
-    GDAL_METADATA,
-    GDAL_NODATA,
-    SOFTWARE,
-)
+from napari_simmat.io.tiff_metadata import GDAL_METADATA, GDAL_NODATA, SOFTWARE
 
 OME_LENGTHS = {
     "m": ("m", 100.0),

@@ -17,10 +17,7 @@ from napari_simmat._text import pluralize
 from napari_simmat.checkpoints.checkpoint import read_spec, read_tensors
 from napari_simmat.datasets.dataset import Dataset, Sample
 from napari_simmat.engine.device import choose_device, tf32_job
-from napari_simmat.models.spec import (
-    Model,
-    ModelSpec,
-)
+from napari_simmat.models.spec import Model, ModelSpec
 from napari_simmat.progress import Job, Progress
 from napari_simmat.training.batches import Batch, Batches, equal_parts
 from napari_simmat.training.config import TrainConfig

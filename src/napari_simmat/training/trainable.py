@@ -14,11 +14,7 @@ from torch import Tensor, nn
 from napari_simmat.checkpoints.checkpoint import save_checkpoint
 from napari_simmat.datasets.dataset import Dataset
 from napari_simmat.models.network import Network
-from napari_simmat.models.spec import (
-    InputSize,
-    Model,
-    ModelSpec,
-)
+from napari_simmat.models.spec import InputSize, Model, ModelSpec
 from napari_simmat.models.transfer import MAT, Projected
 from napari_simmat.models.tuning import STRATEGIES, build_network, tune
 from napari_simmat.training.config import TrainConfig

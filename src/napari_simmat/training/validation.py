@@ -17,12 +17,7 @@ from napari_simmat.engine.predictor import Predictor
 from napari_simmat.evaluation.metrics import dice
 from napari_simmat.evaluation.protocols import UserProtocol
 from napari_simmat.models.network import Encoded, Network
-from napari_simmat.models.spec import (
-    IoUCalibration,
-    Model,
-    ModelSpec,
-    Normalization,
-)
+from napari_simmat.models.spec import IoUCalibration, Model, ModelSpec, Normalization
 from napari_simmat.progress import Job, Progress
 from napari_simmat.training.batches import MAX_OBJECT_SHARE, halve_until_fits, pad_image, round_up
 from napari_simmat.training.labeled_planes import LabeledPlane, LabeledPlanes, as_rgb, rgb_channels

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from napari import Viewer
 from napari.layers import Labels, Points
-from qtpy.QtWidgets import (
-    QCheckBox,
-    QWidget,
-)
+from qtpy.QtWidgets import QCheckBox, QWidget
 
 from napari_simmat._text import pluralize
 from napari_simmat.widgets.controls import (

@@ -6,17 +6,12 @@ from collections.abc import Sequence
 
 from qtpy.QtCore import QSize, Qt, Signal
 from qtpy.QtGui import QIcon
-from qtpy.QtWidgets import (
-    QToolButton,
-    QWidget,
-)
+from qtpy.QtWidgets import QToolButton, QWidget
 
 from napari_simmat.annotation.predictions import Candidate
 from napari_simmat.engine.drawing import THUMBNAIL_SIDE
 from napari_simmat.widgets.channels_form import rgb_pixmap
-from napari_simmat.widgets.controls import (
-    hbox,
-)
+from napari_simmat.widgets.controls import hbox
 from napari_simmat.widgets.segment.panel import KEYS
 
 CANDIDATE = "Mask {number} of {count}"

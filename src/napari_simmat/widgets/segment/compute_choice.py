@@ -5,19 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import (
-    QLineEdit,
-    QWidget,
-)
+from qtpy.QtWidgets import QLineEdit, QWidget
 
 from napari_simmat.annotation.inference_service import ComputeInUse
 from napari_simmat.engine.remote import is_address
 from napari_simmat.engine.settings import Compute
-from napari_simmat.widgets.controls import (
-    ComboBox,
-    hbox,
-    vbox,
-)
+from napari_simmat.widgets.controls import ComboBox, hbox, vbox
 
 AUTOMATIC = "Auto"
 IN_USE = "Auto: {used}"

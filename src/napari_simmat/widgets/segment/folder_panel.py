@@ -6,14 +6,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QCheckBox, QWidget
 
 from napari_simmat.widgets.capture_offer import CaptureOffer
-from napari_simmat.widgets.controls import (
-    Button,
-    MenuButton,
-    hbox,
-    keep_place,
-    text_label,
-    vbox,
-)
+from napari_simmat.widgets.controls import Button, MenuButton, hbox, keep_place, text_label, vbox
 from napari_simmat.widgets.forms import PathField
 from napari_simmat.widgets.shortcuts import shortcut_text
 

@@ -21,9 +21,7 @@ from napari_simmat.batch.outputs import LabeledObjects
 from napari_simmat.batch.plan import Plan
 from napari_simmat.io.readers import label_ending, stem_of
 from napari_simmat.progress import Job
-from napari_simmat.widgets.controls import (
-    Status,
-)
+from napari_simmat.widgets.controls import Status
 from napari_simmat.widgets.layer_data import image_geometry, image_value, layer_info, layer_key
 from napari_simmat.widgets.segment import outputs
 from napari_simmat.widgets.segment.autosave import Autosave, Recovery, Snapshot

@@ -6,16 +6,9 @@ from collections.abc import Iterable
 
 from napari.layers import Image
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import (
-    QFormLayout,
-    QLabel,
-    QWidget,
-)
+from qtpy.QtWidgets import QFormLayout, QLabel, QWidget
 
-from napari_simmat.widgets.controls import (
-    ComboBox,
-    vbox,
-)
+from napari_simmat.widgets.controls import ComboBox, vbox
 from napari_simmat.widgets.placement import choose_level, image_shape, level_of
 
 

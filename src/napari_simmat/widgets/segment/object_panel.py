@@ -10,13 +10,7 @@ from typing import Any
 import numpy as np
 from napari import Viewer
 from napari.layers import Shapes
-from qtpy.QtCore import (
-    QAbstractTableModel,
-    QItemSelectionModel,
-    QModelIndex,
-    Qt,
-    Signal,
-)
+from qtpy.QtCore import QAbstractTableModel, QItemSelectionModel, QModelIndex, Qt, Signal
 from qtpy.QtGui import QAction, QColor, QFont, QPainter, QPaintEvent
 from qtpy.QtWidgets import (
     QAbstractItemView,

@@ -7,13 +7,9 @@ name of its action.
 from __future__ import annotations
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import (
-    QWidget,
-)
+from qtpy.QtWidgets import QWidget
 
-from napari_simmat.widgets.controls import (
-    Button,
-)
+from napari_simmat.widgets.controls import Button
 from napari_simmat.widgets.shortcuts import SHORTCUTS
 
 KEYS = {each.action: str(each.binding()) for each in SHORTCUTS}

@@ -3,22 +3,9 @@
 from __future__ import annotations
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import (
-    QAbstractButton,
-    QSizePolicy,
-    QStackedLayout,
-    QToolButton,
-    QWidget,
-)
+from qtpy.QtWidgets import QAbstractButton, QSizePolicy, QStackedLayout, QToolButton, QWidget
 
-from napari_simmat.widgets.controls import (
-    Button,
-    MainButton,
-    MenuButton,
-    hbox,
-    set_tone,
-    vbox,
-)
+from napari_simmat.widgets.controls import Button, MainButton, MenuButton, hbox, set_tone, vbox
 from napari_simmat.widgets.segment.panel import KEYS, Panel
 from napari_simmat.widgets.segment.prompt_tools import TOOLS, Tool
 

@@ -8,12 +8,7 @@ from typing import Literal, NamedTuple
 
 from qtpy.QtCore import QRectF, Qt, Signal
 from qtpy.QtGui import QColor, QMouseEvent, QPainter, QPaintEvent
-from qtpy.QtWidgets import (
-    QCheckBox,
-    QLabel,
-    QSpinBox,
-    QWidget,
-)
+from qtpy.QtWidgets import QCheckBox, QLabel, QSpinBox, QWidget
 
 from napari_simmat.annotation.prompt_state import Plane, plane_names
 from napari_simmat.widgets.controls import (
