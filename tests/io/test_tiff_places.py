@@ -83,6 +83,14 @@ def test_world_file_places_a_tiff(tmp_path, name):
             np.testing.assert_allclose(image.transform[:6], (10, -2, 500001, 1, -12, 5300000.5))
 
 
+def test_world_file_maps_the_centers_of_pixels(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((5, 7), np.uint8))
+    (tmp_path / "a.tfw").write_text("10\n1\n2\n-20\n300\n400\n")
+    world = read_image(tmp_path / "a.tif").reference.world
+    assert world is not None
+    assert (world.affine @ (3, 4, 0, 1)).tolist() == [300 + 30 + 8, 400 + 3 - 80, 0, 1]
+
+
 def test_world_file_that_is_none_is_ignored(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", plane(), photometric="minisblack")
     (tmp_path / "a.tfw").write_text("10 0 zero -10 1 2")
