@@ -98,15 +98,9 @@ def test_python_blocks_of_all_pages_pass_pyright(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    "name",
-    [
-        "programmer",
-        *(
-            pytest.param(name, marks=pytest.mark.slow)
-            for name in ("embryo", "label-train-segment", "ms-lesions", "remote-sensing")
-        ),
-    ],
+    "name", ["programmer", "embryo", "label-train-segment", "ms-lesions", "remote-sensing"]
 )
 def test_cells_of_a_notebook_run(name, tmp_path, monkeypatch, capsys):
     """From top to bottom, with the tutorials' images; the stored ones ran without an error."""

@@ -129,6 +129,7 @@ def test_load_task_drops_formats_that_cannot_hold_it(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_segment_unnamed_axes_are_planes(stack, tmp_path, predictor):
     """NumPy's files, and plain TIFF and Zarr, name none of an image's axes."""
     image = np.zeros((2, 3, 60, 80), np.uint8)

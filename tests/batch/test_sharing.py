@@ -244,6 +244,7 @@ print(*(one.status for one in outcomes))
 """
 
 
+@pytest.mark.slow
 def test_two_processes_do_each_image_once(data, tmp_path, written):
     run(planned(data, tmp_path / "one"))
     written.clear()

@@ -238,12 +238,13 @@ def computed(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
             [0.37961, 0.39143, 0.38458, 0.35633],
             [0.22784, 0.23296, 0.23524, 0.21658],
         ),
-        ("d", depth, [0.4489], [0.2260]),
-        (
+        pytest.param("d", depth, [0.4489], [0.2260], marks=pytest.mark.slow),
+        pytest.param(
             "zju-rgbp",
             computed,
             [141.125, 141.375, 138.996, -0.01453, -0.01415, -0.01653, 0.15173, 0.14899, 0.17018],
             [139.955, 140.576, 141.135, 0.38504, 0.38248, 0.38348, 0.13345, 0.13081, 0.14261],
+            marks=pytest.mark.slow,
         ),
     ],
 )

@@ -143,6 +143,7 @@ def test_table_of_positions_loses_that_of_no_place():
     assert found["image_encoder.pos_embed"].flatten().tolist() == [1, 2, 3, 4]
 
 
+@pytest.mark.slow
 def test_file_of_the_hub_is_a_foundation_on_request(sam3_hub_file, sam3_trio, user_folder):
     entry = import_file(sam3_hub_file, "sam3")
     assert (entry.kind, entry.is_base, entry.problem) == ("own", True, None)

@@ -27,6 +27,7 @@ from napari_simmat.engine.settings import (
 from napari_simmat.progress import finish
 from napari_simmat.training.adapting import AdaptedCheckpoint
 from tests.model_files import export
+from tests.nightly import nightly_but
 
 SETTINGS = AutomaticSettings(points_per_side=8)
 
@@ -65,7 +66,7 @@ def tiny_taught(lesson, tmp_path_factory):
     return predictor, kind, save_taught("tiny", kind, folder / "discs.safetensors")
 
 
-@pytest.mark.parametrize("ground", [True, False])
+@pytest.mark.parametrize("ground", nightly_but((True, False), False))
 def test_taught_file_finds_what_the_kind_finds(ground, lesson, tmp_path):
     predictor, kind = taught("tiny", lesson, ground)
     path = save_taught("tiny", kind, tmp_path / "discs.safetensors")
@@ -86,6 +87,7 @@ def test_taught_file_finds_what_the_kind_finds(ground, lesson, tmp_path):
     assert found.scores.tolist() != any_kind.scores.tolist()
 
 
+@pytest.mark.slow
 def test_taught_model_leaves_clicks_and_boxes_alone(lesson, tiny_taught):
     before, _, path = tiny_taught
     after = Predictor(load_model(path))
@@ -135,7 +137,7 @@ def test_keep_lists_it_among_the_users_models(tiny_taught, user_folder):
         finish(keep_taught_job("tiny", kind, "discs"))
 
 
-@pytest.mark.parametrize("bundle", [False, True])
+@pytest.mark.parametrize("bundle", nightly_but((False, True), False))
 def test_checkpoint_that_is_taught_keeps_its_tensors(bundle, assets, tmp_path):
     source = "polarization"
     if bundle:

@@ -30,6 +30,7 @@ def flight(tmp_path, shared_image):
     return folder
 
 
+@pytest.mark.slow
 def test_register_measures_once_and_moves_all(flight, tmp_path, simmat):
     pattern = flight / "{capture}_{band:green,red,nir}.tif"
     out = tmp_path / "registered"

@@ -65,6 +65,7 @@ def test_segment_takes_captures_as_images(flight, simmat):
     assert "the input" in changed.err
 
 
+@pytest.mark.slow
 def test_one_capture_and_a_manifest_give_the_same(flight, simmat):
     pattern = f"flight/IMG_1_{TABLE}.tif"
     assert simmat(*segment(f"flight/{{capture}}_{TABLE}.tif", "all")).status == 0
@@ -142,6 +143,7 @@ def test_evaluate_takes_captures_with_labels(flight, simmat):
     assert objects == {"IMG_0": 2, "IMG_1": 2, "IMG_2": 2}
 
 
+@pytest.mark.slow
 def test_train_takes_captures_with_labels(flight, simmat):
     words = ("train", f"flight/{{capture}}_{TABLE}.tif", "--output", "rig.safetensors")
     done = simmat(*words, "--steps", "1", "--batch", "1", "--device", "cpu")

@@ -52,6 +52,7 @@ def test_decoder_is_taken_recorded_and_replayed(with_decoder, simmat):
         assert FETCH_DECODER.format(name="vit_t_lm") in " ".join(lost.err.split())
 
 
+@pytest.mark.slow
 def test_clicks_are_taken_if_wanted_and_in_older_records(with_decoder, simmat):
     few = ("--auto.points-per-side", "2")
     assert simmat(*RUN, "clicks", *AUTO, "--auto.by", "clicks", *few).status == 0
@@ -63,6 +64,7 @@ def test_clicks_are_taken_if_wanted_and_in_older_records(with_decoder, simmat):
     assert settings("again")["by"] == "clicks"
 
 
+@pytest.mark.slow
 def test_tiles_of_the_decoder_go_on_in_one_object(with_decoder, simmat):
     tifffile.imwrite("a.tif", np.arange(260 * 90, dtype=np.uint16).reshape(260, 90))
     tiles = ("--auto.tile", "128", "--auto.tile-overlap", "32")

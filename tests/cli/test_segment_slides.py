@@ -141,6 +141,7 @@ def test_rectangles_of_qupath_are_boxes_in_level_0(slide, simmat, more):
     assert feature["properties"]["classification"]["name"] == "Tumor"
 
 
+@pytest.mark.slow
 def test_outlines_are_prompts_of_windows(slide, simmat):
     """As drawn in QuPath on a slide that is not read as a whole."""
     words = ("--prompts", "clicks.csv", "--region", "200,200,512,512", "--output", "one")
@@ -250,6 +251,7 @@ def test_part_that_cannot_be_is_refused_in_a_dry_run(slide, simmat, more, words)
     assert not (slide / "out").exists()
 
 
+@pytest.mark.slow
 def test_clicks_on_a_slide_as_a_whole_are_in_windows(slide, simmat):
     large = ("--labels-in-memory", "0.0001", "--geojson", "--overlay", "--rois")
     result = simmat(*segment("--prompts", "clicks.csv", "--output", "out", *large))

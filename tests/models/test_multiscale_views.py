@@ -104,6 +104,7 @@ def test_decode_of_views_is_their_mean(network, kind):
     assert not torch.allclose(found[0], each[0][0], rtol=1e-2, atol=1e-2)  # no view is enough
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_encode_views_of_a_large_level_is_tiled(network, monkeypatch):
     monkeypatch.setattr("napari_simmat.models.multiscale.MAX_UNTILED_SIDE", 64)

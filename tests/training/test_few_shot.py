@@ -97,6 +97,7 @@ def of_squares(nano_base):
         return learned(nano_base, squares(), name="squares")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("accepted")
 def test_learning_depends_on_objects_and_seed_alone(base, of_squares):
     weights = {name: each.clone() for name, each in base.network.state_dict().items()}
@@ -155,6 +156,7 @@ def test_adapted_model_is_a_checkpoint_like_any_other(base, of_squares, tmp_path
     assert AdaptedCheckpoint.load(path).seen == found.checkpoint.seen
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("accepted")
 def test_adapted_model_expects_the_size_of_its_objects(base, tmp_path, monkeypatch):
     monkeypatch.setattr(few_shot, "STRENGTHS", (0.0,))  # nothing but the size

@@ -381,6 +381,7 @@ def test_train_checkpoint_calibrates_by_its_validation(base, dataset, tmp_path, 
     assert np.array_equal(plain.mask, fitted.mask)
 
 
+@pytest.mark.slow
 def test_train_checkpoint_writes_its_metrics(base, dataset, tmp_path):
     path = tmp_path / "made.safetensors"
     config = short(strategy="adapter", size=7)
@@ -399,6 +400,7 @@ def test_train_checkpoint_writes_its_metrics(base, dataset, tmp_path):
     assert read_tensors(path).keys() == read_tensors(tmp_path / "folder" / BEST_FILE).keys()
 
 
+@pytest.mark.slow
 def test_train_checkpoint_from_scratch_needs_no_base(base, dataset, tmp_path):
     path = tmp_path / "scratch.safetensors"
     finish(

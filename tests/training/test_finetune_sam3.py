@@ -15,6 +15,7 @@ from tests.training.squares import pictures, short
 pytest.importorskip("transformers")
 
 
+@pytest.mark.slow
 def test_sam3_is_tuned_and_keeps_its_license(sam3_model, sam3_hub_file, tmp_path, user_folder):
     del sam3_model  # its vocabulary lies beside its file
     import_file(sam3_hub_file, "sam3")

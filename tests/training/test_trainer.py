@@ -26,6 +26,7 @@ from napari_simmat.training.trainer import (
     is_first_process,
     read_state,
 )
+from tests.nightly import nightly_but
 from tests.training.squares import pictures, read_log, short
 
 LONG = {"steps": 6, "epochs": 6, "validate_every": 3}
@@ -244,7 +245,7 @@ def full() -> OSError:
     return OSError(errno.ENOSPC, "No space left on device")
 
 
-@pytest.mark.parametrize("what", ["state", "best", "log"])
+@pytest.mark.parametrize("what", nightly_but(("state", "best", "log"), "state"))
 def test_full_disk_is_reported_and_keeps_what_was_saved(what, begin, tmp_path, monkeypatch):
     """At the validation of step 3, where the best so far is better than before."""
     unbroken = finish(begin("unbroken"))

@@ -20,7 +20,7 @@ from tests.training.squares import short
 
 
 @pytest.mark.parametrize("gpu", nightly_but(("cuda:0", "mps:0"), "cuda:0"))
-@pytest.mark.parametrize("strategy", nightly_but(STRATEGIES, "lora", "full"))
+@pytest.mark.parametrize("strategy", nightly_but(STRATEGIES, "lora"))
 def test_step_of_each_strategy_on_a_gpu_is_that_of_a_cpu(gpu, strategy, base, dataset, monkeypatch):
     config = short(strategy=strategy, auxiliary=True, corrections=2, prompts=("click",))
     losses = []
@@ -75,6 +75,7 @@ def test_validation_on_a_gpu_is_that_of_a_cpu(gpu, base, dataset, monkeypatch):
     assert reached.ious
 
 
+@pytest.mark.slow
 def test_step_without_memory_is_computed_in_parts(train, monkeypatch, caplog):
     """Four images do not fit, two neither; the gradient is that of `accumulate`."""
     expected = train("parts", batch=4, accumulate=4).student.tensors()

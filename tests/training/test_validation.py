@@ -14,10 +14,11 @@ from napari_simmat.training.validation import (
     compare_with_base_job,
     fit_calibration,
 )
+from tests.nightly import nightly_but
 from tests.training.squares import by_hand, pictures, short
 
 
-@pytest.mark.parametrize("channels", [1, 2, 5])
+@pytest.mark.parametrize("channels", nightly_but((1, 2, 5), 2))
 def test_compare_with_base_gives_the_base_three_channels(channels, base):
     """They are standardized by the data set's numbers."""
     dataset = pictures(2, channels)
@@ -41,6 +42,7 @@ def test_fit_calibration_finds_slope_and_keeps_the_order():
     assert (np.diff(fitted) > 0).all()
 
 
+@pytest.mark.slow
 def test_compare_with_base_leaves_out_planes_without_objects(base, dataset, tmp_path, monkeypatch):
     """Of many, some are, spread evenly over those that have an object; each is read once."""
     first = dataset.validation[0]
@@ -65,7 +67,7 @@ def test_compare_with_base_leaves_out_planes_without_objects(base, dataset, tmp_
     assert spec.metrics["before"]["click"] > 0
 
 
-@pytest.mark.parametrize(("pixels", "planes"), [(100, 4), (3, 3), (0, 2)])
+@pytest.mark.parametrize(("pixels", "planes"), nightly_but(((100, 4), (3, 3), (0, 2)), (3, 3)))
 def test_compare_with_base_takes_fewer_large_planes(pixels, planes, base, dataset, monkeypatch):
     """`pixels` in planes; two are looked at in any case."""
     samples = dataset.validation[:1] * 4

@@ -9,6 +9,7 @@ import pytest
 from napari.settings import get_settings
 from npe2 import PluginManifest
 
+from napari_simmat.widgets.segment import tab
 from tests.widgets.hands import SECONDS, Headless, Window
 from tests.widgets.scenes import gray
 
@@ -25,8 +26,16 @@ def libraries_are_no_garbage():
 
 
 @pytest.fixture(autouse=True)
-def quickly(quick_models):
-    """The images of these tests are few, and most tests begin with one that is encoded."""
+def quickly(quick_models, request, monkeypatch):
+    """The images of these tests are few, most begin with one that is encoded, and few draw it."""
+    if not _in_real_window(request):
+        monkeypatch.setattr(tab, "_DRAWN", 0)
+
+
+def _in_real_window(request):
+    """Whether the test gets napari's window."""
+    marked = request.node.get_closest_marker("real_window") is not None
+    return marked or request.config.getoption("real_windows")
 
 
 @pytest.fixture
@@ -47,8 +56,7 @@ def plugin(npe2pm):
 def open_window(request, qtbot):
     """Opens empty viewers: with napari's window for tests marked `real_window`, else without."""
     opened: list[Any] = []
-    real = request.config.getoption("real_windows")
-    if real or request.node.get_closest_marker("real_window"):
+    if _in_real_window(request):
         new_viewer = request.getfixturevalue("make_napari_viewer")
 
         def make():

@@ -55,6 +55,7 @@ def test_pattern_in_the_folder_field_can_be_changed(window, flight):
     assert [name for name in names if name in ("red", "green", "blue")], names
 
 
+@pytest.mark.slow
 def test_objects_of_a_capture_are_saved_beside_its_bands(window, flight):
     for path in flight.glob("*_labels.tif"):
         path.unlink()
@@ -85,6 +86,7 @@ def test_dropped_folder_opens_its_captures(window, flight, tmp_path, monkeypatch
     assert get_reader(str(plain)) is None
 
 
+@pytest.mark.slow
 @pytest.mark.all_tabs
 def test_batch_offers_captures_and_runs_them(window, flight, tmp_path):
     (tmp_path / "out").mkdir()
@@ -100,6 +102,7 @@ def test_batch_offers_captures_and_runs_them(window, flight, tmp_path):
     assert f"{flight}/{PATTERN}" in batch.tab.command.value().replace("'", "")
 
 
+@pytest.mark.slow
 @pytest.mark.all_tabs
 def test_train_offers_captures_and_reads_them(window, flight):
     window.open_widget()

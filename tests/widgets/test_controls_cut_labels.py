@@ -10,7 +10,6 @@ from qtpy.QtCore import QRect, Qt
 from qtpy.QtWidgets import QApplication
 
 from napari_simmat.widgets.controls import CollapsibleSection, Status, TextLabel
-from tests.nightly import nightly_but
 
 NAME = "Experiment_20261128_plate07_well_B04_channel_DAPI_maximum_projection.ome.tif"
 """What stands in the gaps of a message; nobody can break it at a space."""
@@ -28,14 +27,10 @@ def messages() -> list[str]:
     return sorted(texts, key=len)
 
 
+@pytest.mark.slow
 @pytest.mark.all_tabs
-@pytest.mark.parametrize(
-    ("tab", "scale"),
-    nightly_but(
-        ((tab, scale) for tab in ("segment", "train", "batch") for scale in (1.0, 1.5)),
-        ("segment", 1.0),
-    ),
-)
+@pytest.mark.parametrize("scale", [1.0, 1.5])
+@pytest.mark.parametrize("tab", ["segment", "train", "batch"])
 def test_labels_at_any_width_show_all_of_their_text(window, tab, scale):
     widget = window.open_widget()
     points = round(scale * 10)

@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QLabel, QPushButton, QVBoxLayout, QWidget
 from napari_simmat.widgets.batch.controller import OPENABLE_STATES
 from napari_simmat.widgets.batch.file_table import FileRow
 from napari_simmat.widgets.controls import CollapsibleSection, Status, StatusKind
+from tests.nightly import nightly_but
 from tests.widgets.hands import Headless
 
 READABLE = 4.5
@@ -40,7 +41,7 @@ def shown(widget: QLabel | QPushButton) -> tuple[QColor, QColor]:
     return text.color(), widget.window().palette().window().color()  # it has none of its own
 
 
-@pytest.mark.parametrize("theme", ["dark", "light"])
+@pytest.mark.parametrize("theme", nightly_but(("dark", "light"), "light"))
 def test_tones_in_every_theme_are_readable(theme, qtbot):
     hands = Headless(qtbot, whole=True)
     widget = hands.open_widget()

@@ -52,6 +52,7 @@ def owner(viewer):
     return QObject()
 
 
+@pytest.mark.slow
 def test_opening_leaves_imports_out_until_the_tab_is_closed(viewer, qtbot):
     widget = SimMATWidget(viewer)
     qtbot.addWidget(widget)
@@ -68,6 +69,7 @@ def test_opening_leaves_imports_out_until_the_tab_is_closed(viewer, qtbot):
     assert min(left_out) > 0, "a removal collects garbage, and would walk all that is imported"
 
 
+@pytest.mark.slow
 def test_removed_layer_that_came_later_is_freed(viewer, owner):
     left_out = LeftOut(viewer.layers, owner)
     name, pixels = add(viewer)

@@ -33,6 +33,7 @@ def test_zoom_and_pan_during_a_click_change_nothing(ready):
     assert len(ready.workspace.session.prompts.points) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.real_window
 def test_dicom_series_dropped_on_the_canvas_segments(window, plugin, monkeypatch, tmp_path):
     pytest.importorskip("pydicom")

@@ -15,6 +15,7 @@ PROGRAM = """
 import sys, threading
 import napari
 import numpy as np
+from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
 heavy = ("torch", "pandas", "scipy", "numba", "napari_simmat.engine", "napari_simmat.checkpoints")
@@ -38,13 +39,13 @@ sys.meta_path.insert(0, Noted())
 _, widget = viewer.window.add_plugin_dock_widget("napari-simmat")
 assert "napari_simmat.widgets.segment.tab" not in imported, "a thread may have begun with it"
 while not widget._loading.isVisible():
-    QApplication.processEvents()
+    QTest.qWait(1)
 assert not made
 assert widget._loading.value().text == "Loading ...", widget._loading.value()
 widget.opened.connect(lambda: made.append(True))
 turns = 0
 while not made:
-    QApplication.processEvents()
+    QTest.qWait(5)  # a loop without a pause would take what the thread needs
     turns += 1
 unwanted = [name for name in imported if name.startswith(heavy)]
 assert not unwanted, unwanted
@@ -55,7 +56,7 @@ tabs = widget.tabs.geometry()
 assert tabs.top() == 0 and tabs.height() == widget.height(), "the tabs fill the dock"
 assert widget.width() >= widget.tabs.minimumSizeHint().width(), "nothing is cut"
 while widget.segment.workspace.session is None or widget.segment.busy:
-    QApplication.processEvents()
+    QTest.qWait(5)
 assert widget.segment.status.value().kind == "ready", widget.segment.status.value()
 if "zoomed" in sys.argv:
     assert viewer.camera.zoom == zoom, "the user's"

@@ -60,6 +60,7 @@ def test_click_on_a_coarse_level_of_a_slide(window, tmp_path, monkeypatch):
     np.testing.assert_allclose(found, (375, 425), atol=3)
 
 
+@pytest.mark.slow
 @pytest.mark.real_window
 def test_levels_of_a_slide_follow_the_zoom(window, tmp_path):
     [(data, options, _)] = read_layers(str(write_svs(tmp_path / "a.svs", COLORS)))

@@ -57,6 +57,7 @@ def test_keys_on_image_or_no_layer_act(ready):
         ready.key(Qt.Key.Key_Z, CTRL)
 
 
+@pytest.mark.slow
 @pytest.mark.real_window
 def test_key_e_on_boxes_opens_the_object_under_the_mouse(ready):
     ready.add_object(*CENTERS[0])

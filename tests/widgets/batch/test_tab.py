@@ -385,6 +385,7 @@ def test_closing_the_window_ends_the_process(batch, data, tmp_path):
     assert not psutil.pid_exists(pid)
 
 
+@pytest.mark.slow
 def test_the_levels_of_the_first_file_are_named(batch, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "slide.csv").write_text("axis-0,axis-1\n300,300\n")
@@ -394,6 +395,7 @@ def test_the_levels_of_the_first_file_are_named(batch, tmp_path):
     assert said.endswith("its levels are 0 (512 x 512, 0.25 um), 1 (128 x 128, 1 um)")
 
 
+@pytest.mark.slow
 def test_the_channels_of_the_first_file_can_be_chosen(batch, data, tmp_path):
     tab = batch.tab
     for path in data.glob("*.tif"):

@@ -82,6 +82,7 @@ def test_everything_is_proposed_filtered_and_committed(ready, everything):
     assert not ready.preview.any()
 
 
+@pytest.mark.slow
 def test_commit_undone_shows_the_proposals_again(ready, everything):
     panel = ready.tab.automatic_panel
     ready.push(panel.start)
@@ -189,6 +190,7 @@ def test_everything_canceled_is_free_again(ready, everything):
     assert ready.preview.any()
 
 
+@pytest.mark.slow
 def test_everything_ends_when_its_image_is_closed(ready, everything):
     panel = ready.tab.automatic_panel
     panel.options["points_per_side"].setValue(100)

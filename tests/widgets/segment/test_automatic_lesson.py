@@ -85,6 +85,7 @@ def test_size_of_three_committed_objects_is_expected(taught):
     assert iou(taught.preview == found, fourth) > 0.8
 
 
+@pytest.mark.slow
 def test_nothing_is_expected_without_the_tick_or_objects(ready):
     ready.tab.sections["everything"].set_open(True)
     start(ready)
@@ -158,6 +159,7 @@ def test_too_little_ground_is_said():
     assert expected(Lesson((), labels, ground)) == EXPECTED_LOOKS.format(objects=THREE, side=6)
 
 
+@pytest.mark.slow
 def test_canceled_lesson_is_not_remembered(taught_file, tmp_path):
     window = taught_file
     window.tab.automatic_panel.draft_next.click()
@@ -200,6 +202,7 @@ def test_what_everything_was_taught_is_kept_as_model(taught, monkeypatch):
     np.testing.assert_array_equal(window.preview > 0, expected_labels > 0)
 
 
+@pytest.mark.slow
 def test_given_size_is_no_kind_that_the_model_was_taught(taught):
     taught.tab.automatic_panel.expect_mine.click()
     taught.tab.automatic_panel.set_value(AutomaticSettings(points_per_side=6, object_side=50))
@@ -265,6 +268,7 @@ def go_to(window: Any, plane: int) -> None:
     window.idle()
 
 
+@pytest.mark.slow
 def test_next_plane_is_drafted_by_itself_if_wanted(taught_stack, monkeypatch):
     window, tick = taught_stack, taught_stack.tab.automatic_panel.draft_next
     start(window)

@@ -51,6 +51,7 @@ def test_second_look_finds_drafts_of_the_first_in_place(ready, second_look):
     assert len(drafts(ready).open) >= len(first)
 
 
+@pytest.mark.slow
 def test_second_look_leaves_what_was_settled_meanwhile(ready, second_look):
     session = ready.workspace.session
     rejected = drafts(ready).at(*CENTERS[0])
@@ -94,6 +95,7 @@ def test_second_look_ends_with_the_drafts_that_are_discarded(ready, second_look)
     assert not ready.preview.any()
 
 
+@pytest.mark.slow
 def test_everything_again_shows_both_looks_at_once(ready, second_look):
     second_look.set()
     ready.idle()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from qtpy.QtCore import Qt
 
 from napari_simmat.annotation.session_lines import LineDecoder, line_of
@@ -67,6 +68,7 @@ def test_the_file_replays_without_a_window():
     assert {label for label, entry in entries.items() if entry.category == "nucleus"} == CLASSED
 
 
+@pytest.mark.slow
 def test_the_file_is_offered_and_restored(window):
     image = json.loads(FILE.read_text("utf-8").splitlines()[0])["image"]
     user_folder("sessions").mkdir(parents=True)

@@ -102,6 +102,7 @@ def test_recovery_after_a_crash_restores_in_another_viewer(open_window):
     assert "SimMAT objects" not in third.viewer.layers
 
 
+@pytest.mark.slow
 def test_work_after_restoring_is_restored_again(open_window):
     first = open_image(open_window(), gray())
     first.add_object(*CENTERS[0])
@@ -116,6 +117,7 @@ def test_work_after_restoring_is_restored_again(open_window):
     assert len(list(user_folder("sessions").glob("*.jsonl"))) == 1
 
 
+@pytest.mark.slow
 def test_recovery_offers_once_the_image_is_shown(open_window):
     first = open_image(open_window(), gray())
     work_on(first)
@@ -184,6 +186,7 @@ def test_recovery_offers_a_closed_image_in_the_same_window(ready, layer_is_open)
     assert len(ours) == len({name.split(" [")[0] for name in ours}), "none is there twice"
 
 
+@pytest.mark.slow
 def test_a_tab_opened_again_continues_its_file(ready):
     work_on(ready)
     layer, labels = ready.workspace.objects, ready.objects.copy()

@@ -56,6 +56,7 @@ def test_see_names_what_each_channel_does_for_the_mask(window):
     assert window.objects.any(), "the prompts are still those of the image"
 
 
+@pytest.mark.slow
 def test_see_of_a_side_view_lies_on_its_plane(window):
     volume = np.repeat(gray()[:64, :96][:, None], 80, axis=1)  # (z, y, x)
     image = window.open(volume, name="volume", scale=(2, 1, 1))
@@ -77,6 +78,7 @@ def test_see_is_stopped_by_the_status_line(window, monkeypatch):
     assert SEEN not in window.viewer.layers
 
 
+@pytest.mark.slow
 def test_derive_adds_layers_on_the_image(window):
     angles = demo_samples()[2].image
     for number, angle in enumerate(("90", "0", "135", "45")):

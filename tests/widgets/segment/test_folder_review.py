@@ -52,6 +52,7 @@ def test_time_left_is_told_after_three_images(monkeypatch):
     assert seen.left() == "about 2 min left", "six images of 20 s"
 
 
+@pytest.mark.slow
 @pytest.mark.all_tabs
 def test_batch_is_looked_over_from_its_first_image(window, tmp_path, monkeypatch):
     folder, out = tmp_path / "images", tmp_path / "out"

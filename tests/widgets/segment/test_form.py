@@ -89,7 +89,9 @@ def test_an_empty_tab_offers_images_and_a_tour(narrow):
 
 
 @pytest.mark.parametrize(
-    "data", [gray(), [gray(), gray()[::2, ::2]]], ids=["one plane", "a pyramid"]
+    "data",
+    [gray(), pytest.param([gray(), gray()[::2, ::2]], marks=pytest.mark.slow)],
+    ids=["one plane", "a pyramid"],
 )
 def test_each_step_shows_twelve_controls_at_most(narrow, data):
     tab = narrow.tab
@@ -145,6 +147,7 @@ def test_each_step_shows_twelve_controls_at_most(narrow, data):
     assert not too_many
 
 
+@pytest.mark.slow
 def test_a_stack_shows_twelve_controls_at_most(narrow):
     narrow.viewer.add_image(np.stack([gray()] * 3), name="stack")
     narrow.idle()
@@ -158,6 +161,7 @@ def test_a_stack_shows_twelve_controls_at_most(narrow):
     narrow.qtbot.waitUntil(lambda: in_sight(narrow))
 
 
+@pytest.mark.slow
 def test_a_folder_of_stacks_shows_twelve_controls_at_most(narrow, tmp_path):
     stack = np.stack([gray()] * 3).astype(np.uint8)
     for name in ("0.tif", "1.tif"):
@@ -217,6 +221,7 @@ def test_the_level_is_named_while_it_cannot_be_chosen(narrow):
     assert level.isVisible()
 
 
+@pytest.mark.slow
 def test_an_image_alone_is_named_and_not_chosen(narrow):
     narrow.viewer.add_image(gray(), name="discs")
     narrow.idle()
@@ -269,6 +274,7 @@ def test_settings_are_closed_when_marking_begins(narrow):
     assert narrow.tab.sections["model"].is_open, "a further click is no new work"
 
 
+@pytest.mark.slow
 def test_while_an_object_is_made_nothing_moves(narrow):
     narrow.viewer.add_image(nucleus_in_cell(), name="cell")
     narrow.idle()
@@ -312,6 +318,7 @@ def test_save_loads_as_long_as_there_are_no_objects(narrow, monkeypatch):
     assert asked == ["load", "save"]
 
 
+@pytest.mark.slow
 def test_what_is_displayed_is_not_offered_among_drafts(narrow):
     nuclei = narrow.viewer.add_image(gray(), name="nuclei", colormap="blue", blending="additive")
     narrow.viewer.add_image(gray()[::-1], name="cells", colormap="green", blending="additive")

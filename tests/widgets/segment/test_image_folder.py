@@ -67,6 +67,7 @@ def objects(window: Any) -> np.ndarray:
     return np.array(window.workspace.objects.data)
 
 
+@pytest.mark.slow
 def test_go_through_images_and_back_restores_each(window, folder):
     finish(encode_images_job(find_images([folder]), SegmentConfig(model="tiny")))
     begin(window, folder)
@@ -277,6 +278,7 @@ def test_order_by_score_opens_the_least_certain_first(window, folder):
     assert shown(window) == ["1"], "the first that is not done"
 
 
+@pytest.mark.slow
 def test_order_with_unsaved_work_opens_the_next(window, folder):
     begin(window, folder)
     window.add_object(*CENTERS[0])

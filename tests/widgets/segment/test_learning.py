@@ -163,6 +163,7 @@ def learned(with_cells, core):
     return with_cells
 
 
+@pytest.mark.slow
 def test_learning_from_five_cells_segments_another_whole(with_cells):
     window, truth = with_cells, cells()[1] == TOUGH + 1
     panel = window.tab.learn_panel
@@ -300,6 +301,7 @@ def test_learning_with_useless_leftovers_begins_anew(with_cells, monkeypatch, st
     assert window.workspace.session.adapted is not None
 
 
+@pytest.mark.slow
 def test_learning_after_a_crash_resumes(with_cells, open_window, monkeypatch):
     core = Core(monkeypatch)
     commit(with_cells, 0, 1, 2)

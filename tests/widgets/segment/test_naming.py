@@ -99,6 +99,7 @@ class Held:
         self.window.idle()
 
 
+@pytest.mark.slow
 def test_button_names_the_others_as_one_command(few):
     classes = shapes()[2]
     assert classed(few) == BY_HAND
@@ -147,6 +148,7 @@ def test_table_tells_what_the_program_named(few):
     assert firsts == [*sorted(known), None, None, None], "the least certain first"
 
 
+@pytest.mark.slow
 def test_corrections_stay_when_the_others_are_named_again(few):
     name_others(few)
     class_by_hand(few, {6: BAR, 8: DISK})  # one against the shape, one as it was named
@@ -245,6 +247,7 @@ def test_names_are_saved_with_their_certainty(few, tmp_path, monkeypatch):
     assert {n for n, entry in entries.items() if not entry.classed_by_hand} == by_program(few)
 
 
+@pytest.mark.slow
 def test_merged_and_split_objects_stay_named_by_the_program(few):
     name_others(few)
     entry = few.workspace.editor.register.entry
@@ -259,6 +262,7 @@ def test_merged_and_split_objects_stay_named_by_the_program(few):
     assert {entry(label).certainty for label in parts} == {certain}
 
 
+@pytest.mark.slow
 def test_all_planes_of_a_stack_are_named(open_window):
     image, labels, classes = shapes()
     upper = np.where(labels > 10, labels, 0)

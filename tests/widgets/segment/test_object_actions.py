@@ -19,6 +19,7 @@ from napari_simmat.widgets.segment.object_actions import (
 )
 from napari_simmat.widgets.segment.object_panel import ObjectRow, ObjectTableModel, voxel_of
 from napari_simmat.widgets.segment.workspace import REMOVED
+from tests.nightly import nightly_but
 from tests.widgets.scenes import CENTERS, discs, dots_in_a_dish, iou
 
 CTRL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
@@ -93,7 +94,7 @@ def test_commit_of_several_with_one_hidden_offers_to_overwrite(ready):
     assert np.allclose(ready.workspace.prompt_layers.points.data, [CENTERS[0]], atol=1), "its own"
 
 
-@pytest.mark.parametrize("how", ["key", "double click", "table"])
+@pytest.mark.parametrize("how", nightly_but(("key", "double click", "table"), "key"))
 def test_edit_opens_an_object_with_its_prompts(ready, how):
     ready.click(*CENTERS[0])
     ready.click(CENTERS[0][0] + 9, CENTERS[0][1])
@@ -154,6 +155,7 @@ def test_edit_with_open_prompts_is_refused_but_not_delete(ready):
     assert np.array_equal(ready.preview, mask)
 
 
+@pytest.mark.slow
 def test_commit_of_several_open_objects_writes_all(ready):
     _, labels = discs()
     for number, center in enumerate(CENTERS[:3]):
@@ -396,6 +398,7 @@ def test_labels_of_the_user_are_counted_and_edited(ready):
     assert [row[0] for row in rows(ready)] == ["3"]
 
 
+@pytest.mark.slow
 def test_click_after_a_commit_takes_what_is_as_large(window):
     image, labels = dots_in_a_dish()
     window.open(image.astype(np.float32), name="dots")

@@ -58,6 +58,7 @@ def test_box_keeps_main_pieces_and_crumbs_on_request(window):
     np.testing.assert_array_equal(window.objects > 0, main)
 
 
+@pytest.mark.slow
 def test_box_outline_at_any_zoom_is_thin(window):
     window.open(np.eye(64, 3000, dtype=np.uint8))
     window.drag(10, 1400, 50, 1500)
@@ -71,6 +72,7 @@ def test_box_outline_at_any_zoom_is_thin(window):
     assert boxes.edge_width[1] * camera.zoom == pytest.approx(OUTLINE_WIDTH)
 
 
+@pytest.mark.slow
 @pytest.mark.real_window
 def test_polygon_clicked_becomes_the_object(ready):
     (y, x), radius = CENTERS[2], RADII[2]
@@ -121,6 +123,7 @@ def test_scribble_gives_signed_points_along_it(ready):
     assert np.multiply(boxes.edge_width, zoom) == pytest.approx([OUTLINE_WIDTH * BROAD])
 
 
+@pytest.mark.slow
 def test_scribble_mends_the_mask_of_a_box_along_its_line(ready):
     (y, x), radius = CENTERS[0], RADII[0]
     ready.drag(y - radius, x - radius, y + radius, x + radius)
@@ -189,6 +192,7 @@ def nucleus(window):
     return window
 
 
+@pytest.mark.slow
 def test_choose_mask_cycles_refines_and_commits_candidates(nucleus):
     ready = nucleus
     seen = [ready.preview.copy()]
@@ -304,6 +308,7 @@ def line_around(number, radius):
     return [(y + radius * np.sin(angle), x + radius * np.cos(angle)) for angle in turn]
 
 
+@pytest.mark.slow
 def test_line_around_an_object_outlines_it(ready):
     ready.pick(ready.tab.buttons.shapes.entries["scribble"])
     ready.stroke(line_around(0, RADII[0] + 1))

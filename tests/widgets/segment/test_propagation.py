@@ -128,6 +128,7 @@ def test_doubtful_planes_are_marked_and_their_bar_leads_there(window):
     assert not bars.bars, "it is written"
 
 
+@pytest.mark.slow
 def test_prompts_on_another_plane_are_named_until_propagated(stack):
     stack.click(*CENTER)
     stack.show_plane(1)
@@ -165,6 +166,7 @@ def test_propagate_ends_at_negative_points_and_at_its_range(stack):
     assert stack.controller.propagation.result is None
 
 
+@pytest.mark.slow
 def test_a_correction_predicts_only_what_depends_on_it(stack):
     panel = stack.tab.stack_panel
     stack.click(*CENTER)
@@ -268,7 +270,7 @@ def test_propagation_keeps_its_progress_when_a_click_is_answered(stack):
     assert stack.controller.propagation.result is not None
 
 
-@pytest.mark.parametrize("ndisplay", [2, 3])
+@pytest.mark.parametrize("ndisplay", nightly_but((2, 3), 2))
 def test_commit_of_a_propagation_leaves_nothing_to_commit(stack, ndisplay):
     commit = stack.tab.buttons.commit
     stack.click(*CENTER)
@@ -374,7 +376,7 @@ def test_close_while_running_leaves_no_thread_and_can_go_on(stack):
     assert iou(stack.mask, ball()[1]) > 0.85
 
 
-@pytest.mark.parametrize("what", ["model", "data", "scale"])
+@pytest.mark.parametrize("what", nightly_but(("model", "data", "scale"), "data"))
 def test_propagation_is_dropped_for_another_model_or_image(stack, what, other_foundation):
     layer, propagation = stack.viewer.layers["ball"], stack.tab.controller.propagation
     stack.click(*CENTER)

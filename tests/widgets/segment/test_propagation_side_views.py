@@ -153,6 +153,7 @@ class Reads:
         return part
 
 
+@pytest.mark.slow
 def test_lazy_image_from_the_side_reads_a_plane_once(window):
     image, labels = blobs()
     middle = BLOBS[0][0]

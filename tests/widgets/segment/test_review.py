@@ -20,6 +20,7 @@ from napari_simmat.widgets.segment.review import (
     REJECTED,
 )
 from napari_simmat.widgets.shortcuts import shortcut_text
+from tests.nightly import nightly_but
 from tests.widgets.scenes import CENTERS, discs, gray, iou
 
 ACCEPT, REJECT, NEXT, EDIT = (Qt.Key.Key_W, Qt.Key.Key_H, Qt.Key.Key_J, Qt.Key.Key_E)
@@ -161,6 +162,7 @@ def test_edit_opens_a_draft_and_the_commit_replaces_it(drafted):
     assert np.array_equal(drafted.preview, before)
 
 
+@pytest.mark.slow
 def test_edit_of_a_mended_draft_opens_its_clicks(drafted):
     drafted.key_over(*CENTERS[0], EDIT)
     drafted.key(Qt.Key.Key_T)
@@ -189,7 +191,7 @@ def test_edit_and_clear_leave_the_draft_as_it_was(drafted):
     assert (len(settled.accepted), len(settled.replaced)) == (1, 0), "it was changed by nothing"
 
 
-@pytest.mark.parametrize("part", ["most of it", "a piece of it"])
+@pytest.mark.parametrize("part", nightly_but(("most of it", "a piece of it"), "a piece of it"))
 def test_an_object_replaces_the_draft_that_it_covers(drafted, part):
     """Both ways: it covers most of the draft, or the draft covers most of it."""
     before = drafted.preview.copy()
@@ -209,6 +211,7 @@ def test_an_object_replaces_the_draft_that_it_covers(drafted, part):
     assert drafted.objects.max() == 4, "the three others"
 
 
+@pytest.mark.slow
 def test_an_object_beside_the_drafts_replaces_none(drafted):
     before = drafted.preview.copy()
     drafted.drag(95, 5, 110, 25)
@@ -241,6 +244,7 @@ def test_next_goes_to_the_least_certain_draft_first(drafted):
     assert camera.zoom > 0.5, "one could not see it"
 
 
+@pytest.mark.slow
 def test_keys_mean_the_current_draft_while_the_mouse_rests(drafted):
     order = let_all_be_doubtful(drafted)
     last = order[3]
@@ -291,6 +295,7 @@ def test_filters_change_only_drafts_that_are_untouched(drafted):
     assert at_centers(drafted.preview) == [True] * 4, "undo opens them under the filter of now"
 
 
+@pytest.mark.slow
 def test_everything_again_leaves_out_what_was_rejected(drafted):
     drafted.key_over(*CENTERS[0], REJECT)
     drafted.key_over(*CENTERS[1], ACCEPT)

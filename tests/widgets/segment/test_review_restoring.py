@@ -66,6 +66,7 @@ def test_recovery_restores_drafts_and_what_was_done(open_window):
     assert at_centers(second.objects) == [True] * 4
 
 
+@pytest.mark.slow
 def test_drafts_alone_are_offered_until_they_are_discarded(open_window):
     first = propose(open_image(open_window(), gray()))
     found = first.preview.copy()
@@ -80,6 +81,7 @@ def test_drafts_alone_are_offered_until_they_are_discarded(open_window):
     assert open_image(open_window(), gray()).status.offer == ""
 
 
+@pytest.mark.slow
 def test_drafts_wait_for_a_tab_that_is_opened_again(ready):
     propose(ready)
     found = ready.preview.copy()
@@ -91,6 +93,7 @@ def test_drafts_wait_for_a_tab_that_is_opened_again(ready):
     assert np.array_equal(ready.preview, found)
 
 
+@pytest.mark.slow
 def test_drafts_of_another_model_are_gone_after_a_crash_too(ready, other_foundation):
     propose(ready)
     ready.tab.models.set_value(other_foundation)

@@ -73,6 +73,7 @@ def test_click_on_a_pyramid_masks_the_right_place(window, monkeypatch):
     assert iou(np.kron(objects.data == 1, np.ones((2, 2), bool)), mask) > 0.85
 
 
+@pytest.mark.slow
 def test_level_chosen_by_the_user_is_segmented(window, monkeypatch):
     monkeypatch.setattr(placement, "MAX_LEVEL_SIDE", 300)
     pyramid, mask = levels()
@@ -92,6 +93,7 @@ def test_level_chosen_by_the_user_is_segmented(window, monkeypatch):
     assert iou(fine.data == 1, mask) > 0.85
 
 
+@pytest.mark.slow
 def test_tab_opened_again_continues_each_level(window, monkeypatch):
     monkeypatch.setattr(placement, "MAX_LEVEL_SIDE", 300)
     window.open(levels()[0], multiscale=True, name="slide")

@@ -9,6 +9,7 @@ import pytest
 from napari_simmat.checkpoints import registry
 
 
+@pytest.mark.slow
 @pytest.mark.all_tabs
 def test_tab_with_a_replaced_model_file_predicts_anew(ready, user_folder, other_foundation):
     models = ready.tab.models

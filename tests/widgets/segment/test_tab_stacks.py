@@ -180,6 +180,7 @@ def test_data_changed_on_one_plane_encodes_that_plane_again(window):
     assert len(puts) == 1
 
 
+@pytest.mark.slow
 def test_encode_whole_stack_canceled_continues_where_it_was(window, qtbot):
     stack = np.random.default_rng(0).integers(0, 255, (30, 48, 48), dtype=np.uint8)
     window.viewer.add_image(stack, name="stack")
@@ -220,6 +221,7 @@ def test_encode_whole_stack_ends_with_its_image(window, qtbot, what):
     assert len(cache) < 40
 
 
+@pytest.mark.slow
 def test_propagate_between_box_and_click_is_one_object(window):
     image, mask = moving(times=1, depth=5)
     stack, truth = np.repeat(image[0], 2, axis=0)[1:9], np.repeat(mask[0], 2, axis=0)[1:9]

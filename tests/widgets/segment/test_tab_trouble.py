@@ -240,6 +240,7 @@ def test_shortcut_after_a_button_or_a_list_acts(ready):
         assert not control.hasFocus()
 
 
+@pytest.mark.slow
 @pytest.mark.real_window
 def test_shortcuts_on_other_layers_are_napari_keys(ready):
     """With a window, as without one napari binds no keys to its tools."""
@@ -266,6 +267,7 @@ def test_release_gives_back_keys_and_events(ready):
     ready.viewer.layers.clear()
 
 
+@pytest.mark.slow
 @pytest.mark.real_window
 def test_viewer_closed_during_work_leaves_no_thread(ready):
     gate = Gate(ready, *CENTERS[0])

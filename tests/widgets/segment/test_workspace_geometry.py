@@ -126,6 +126,7 @@ def test_prompts_and_objects_stay_on_their_plane(window):
     assert np.allclose(objects.scale, (3, 1, 1))
 
 
+@pytest.mark.slow
 def test_plane_between_two_is_the_one_that_is_shown(window):
     """The slider goes in the steps of the finest image that is open."""
     image = np.zeros((3, 200, 220), np.uint8)

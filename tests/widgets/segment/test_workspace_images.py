@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import pytest
 
 from napari_simmat.widgets.segment.controller import (
     HIDDEN,
@@ -127,6 +128,7 @@ def test_click_beside_the_image_offers_to_segment_the_other(ready):
     assert iou(ready.mask, discs()[1][:, ::-1] == 4) > 0.8
 
 
+@pytest.mark.slow
 def test_everything_found_holds_its_image_until_committed(ready):
     ready.tab.act("segment everything")
     ready.idle()

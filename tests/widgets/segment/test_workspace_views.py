@@ -64,7 +64,7 @@ def plane_at(order: tuple[int, ...], position: Any) -> tuple[Any, ...]:
     return tuple(index)
 
 
-@pytest.mark.parametrize("order", [ZX, (2, 1, 0)])
+@pytest.mark.parametrize("order", [ZX, pytest.param((2, 1, 0), marks=pytest.mark.slow)])
 def test_click_from_the_side_is_committed_on_its_plane(window, order):
     labels = open_blobs(window)
     first, second = (middle for middle, _ in BLOBS)
@@ -113,6 +113,7 @@ def test_click_from_the_side_is_committed_on_its_plane(window, order):
     assert window.workspace.session.editor.register.index == LabelIndex.of(both)
 
 
+@pytest.mark.slow
 def test_edit_from_the_side_opens_the_prompts_made_there(window):
     labels = open_blobs(window)
     middle = BLOBS[0][0]
@@ -342,6 +343,7 @@ def steps(window: Any) -> list[str]:
     return [operation.name for operation in window.workspace.session.history]
 
 
+@pytest.mark.slow
 def test_session_of_two_views_is_restored_after_a_crash(open_window):
     from napari_simmat.io.files import user_folder
     from tests.widgets.segment.noted import replayed
@@ -401,6 +403,7 @@ def ball() -> tuple[np.ndarray, np.ndarray]:
     return np.clip(60 + 100 * inside + noise, 0, 255).astype(np.uint8), inside
 
 
+@pytest.mark.slow
 def test_scale_changed_resamples_and_predicts_anew(window):
     image, inside = ball()
     layer = window.open(image, name="ball", scale=(0.25, 0.25, 0.25))
