@@ -126,6 +126,15 @@ def test_prompts_and_objects_stay_on_their_plane(window):
     assert np.allclose(objects.scale, (3, 1, 1))
 
 
+@pytest.fixture
+def thick(window):
+    """The widget on three planes of two units; the slider goes in the steps of a finer image."""
+    window.viewer.add_image(np.zeros((12, 200, 220), np.uint8), name="fine", scale=(0.5, 1, 1))
+    window.viewer.add_image(np.stack([gray()] * 3), name="thick", scale=(2, 1, 1))
+    window.start()
+    return window
+
+
 @pytest.mark.slow
 def test_plane_between_two_is_the_one_that_is_shown(window):
     """The slider goes in the steps of the finest image that is open."""
@@ -144,6 +153,28 @@ def test_plane_between_two_is_the_one_that_is_shown(window):
     assert np.flatnonzero(objects.any((1, 2))).tolist() == [0]
     window.key_over(*CENTERS[0], Qt.Key.Key_D, Qt.KeyboardModifier.ShiftModifier)
     assert not objects.any()
+
+
+@pytest.mark.parametrize(("rests", "plane"), [(1, 0), (1.5, 1), (2.5, 1)])
+def test_box_between_two_planes_is_drawn_on_the_shown_one(thick, rests, plane):
+    """napari alone fails there: it draws on a plane that it does not show."""
+    y, x = CENTERS[0]
+    thick.viewer.dims.set_point(0, rests)
+    thick.idle()
+    thick.drag(y - 20, x - 20, y + 20, x + 20)
+    assert np.flatnonzero(thick.mask.any((1, 2))).tolist() == [plane]
+    [box] = thick.workspace.prompt_layers.boxes.data
+    assert (box[:, 0] == plane).all()
+    assert thick.viewer.dims.point[0] == 2 * plane, "the slider is where the box is"
+
+
+def test_line_between_two_planes_is_drawn_on_the_shown_one(thick):
+    y, x = CENTERS[0]
+    thick.viewer.dims.set_point(0, 1.5)
+    thick.stroke([(y, x - 8), (y, x + 8)])
+    [line] = thick.workspace.prompt_layers.boxes.data
+    assert (line[:, 0] == 1).all()
+    assert thick.mask[1].any()
 
 
 def test_prompt_layer_removed_comes_back_with_its_prompts(window):

@@ -68,6 +68,8 @@ class LinkedPlanes:
         usual = geometry.usual
         at = usual.from_world(place)
         if ((at > -0.5) & (at < np.array(usual.shape) - 0.5)).all():
+            first = dims.ndim - usual.ndim
+            middle = usual.to_world(np.round(at))  # of the voxel, and so of its planes
             for axis in shown:
-                dims.set_point(axis, place[axis])
+                dims.set_point(axis, middle[axis - first] if axis >= first else place[axis])
         self._moved = place

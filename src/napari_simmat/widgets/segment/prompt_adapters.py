@@ -19,7 +19,7 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_simmat.annotation.prompt_state import Outline, Position, Prompts, ShapeKind
 from napari_simmat.widgets.placement import ImageGeometry, shown_axes
-from napari_simmat.widgets.segment.prompt_tools import TOOL_OF_MODE, TOOLS
+from napari_simmat.widgets.segment.prompt_tools import TOOL_OF_MODE, TOOLS, draw_on_planes
 from napari_simmat.widgets.shortcuts import guard_shift
 
 POINTS, BOXES = "SimMAT points", "SimMAT boxes"
@@ -232,6 +232,7 @@ class ShapesAdapter(LayerAdapter):
         layer.current_edge_color = OUTLINE
         layer.current_face_color = "transparent"
         guard_shift(layer)
+        draw_on_planes(layer, self._viewer)
         return layer
 
     def use(self, layer: Layer | None) -> None:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from napari import Viewer
+from napari.layers import Shapes
 
 from napari_simmat.annotation.prompt_state import ShapeKind
 
@@ -36,3 +41,56 @@ TOOLS: dict[Tool, PromptTool] = {
     ),
 }
 TOOL_OF_MODE = {mode: name for name, tool in TOOLS.items() for mode in tool.modes}
+
+
+def draw_on_planes(layer: Shapes, viewer: Viewer) -> None:
+    """Have napari's tools draw on the middle of a plane, to which they move the sliders.
+
+    Sliders rest between two planes where another image has finer ones. There napari cuts off the
+    fraction of the plane of a shape, does not find it where the sliders are, and fails.
+    """
+    layer._drag_modes = {
+        mode: _on_plane(tool, viewer) if str(mode) in TOOL_OF_MODE else tool
+        for mode, tool in layer._drag_modes.items()
+    }
+
+
+def _on_plane(tool: Callable[[Shapes, Any], Any], viewer: Viewer) -> Callable[[Shapes, Any], Any]:
+    """The tool, which begins with the sliders on the middle of a plane."""
+
+    def draw(layer: Shapes, event: Any) -> Any:
+        place = _middle_of_plane(layer, event.position, viewer.dims.displayed)
+        for axis, at in place.items():
+            viewer.dims.set_point(axis, at)
+        return tool(layer, _EventOnPlane(event, place))
+
+    return draw
+
+
+def _middle_of_plane(
+    layer: Shapes, position: tuple[float, ...], displayed: tuple[int, ...]
+) -> dict[int, float]:
+    """Where the nearest plane lies on each hidden axis; empty if `position` is on one."""
+    first = len(position) - layer.ndim
+    hidden = [axis for axis in range(layer.ndim) if first + axis not in displayed]
+    data = np.array(layer.world_to_data(position))
+    nearest = data.copy()
+    nearest[hidden] = np.round(data[hidden])
+    if np.allclose(nearest, data, atol=1e-6):
+        return {}
+    world = layer.data_to_world(nearest)
+    return {first + axis: float(world[axis]) for axis in hidden}
+
+
+class _EventOnPlane:
+    """An event of the mouse, with the plane of another position."""
+
+    def __init__(self, event: Any, place: dict[int, float]) -> None:
+        self._event, self._place = event, place
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._event, name)
+
+    @property
+    def position(self) -> tuple[float, ...]:
+        return tuple(self._place.get(axis, at) for axis, at in enumerate(self._event.position))
