@@ -15,6 +15,7 @@ from napari_simmat.models.spec import Model
 from napari_simmat.models.tuning import STRATEGIES, build_network, tune
 from napari_simmat.progress import finish
 from tests.model_files import export
+from tests.nightly import nightly_but
 
 Tensors = dict[str, torch.Tensor]
 
@@ -48,7 +49,9 @@ def test_load_model_gives_a_network_that_can_be_trained(assets):
     )
 
 
-@pytest.mark.parametrize("strategy", [name for name in STRATEGIES if name != "frozen"])
+@pytest.mark.parametrize(
+    "strategy", nightly_but((name for name in STRATEGIES if name != "frozen"), "lora", "full")
+)
 def test_checkpoint_of_every_strategy_gives_the_trained_masks(strategy, assets, tmp_path):
     base = load_model("tiny")
     network = build_network("tiny", channels=4, transfer="simmat")

@@ -70,6 +70,7 @@ def test_evaluate_with_many_clicks_fits_its_table(folder, evaluate):
     assert {f"click+{n}" for n in range(1, 7)} < set(values)
 
 
+@pytest.mark.slow
 def test_evaluate_with_auto_agrees_with_segment(folder, evaluate):
     words = ("--prompts", "auto", "--auto.quality", "0.5")
     status, out, _ = evaluate(*words, "--output", "out")

@@ -5,10 +5,10 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
+import threading
 from dataclasses import replace
-from io import BytesIO, TextIOWrapper
+from io import BytesIO, StringIO, TextIOWrapper
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +57,7 @@ def test_segment_writes_labels_table_and_record(folder, simmat):
     assert str(folder) not in Path("out/a.json").read_text("utf-8")  # folders can name people
 
 
+@pytest.mark.slow
 def test_segment_with_quality_best_records_it(folder, simmat):
     assert simmat(*segment("--quality", "best")).status == 0
     record = json.loads(Path("out", "a.json").read_text())
@@ -430,23 +431,27 @@ def test_segment_with_an_unprintable_name_escapes_it(images, simmat, monkeypatch
     assert b"\\u7d30\\u80de.tif" in written.getvalue()
 
 
-def test_segment_with_events_obeys_words(images):
+def test_segment_with_events_obeys_words(images, simmat, monkeypatch):
     Path("data/b.tif").unlink()
-    line = [sys.executable, "-m", "napari_simmat", *words("--events")]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with subprocess.Popen(line, **pipes) as process:
-        process.stdin.write("go\n")  # from now on the end of stdin stops it
-        process.stdin.flush()
-        events = [json.loads(text) for text in iter(process.stdout.readline, "")]
-    assert process.returncode == 0
+    read, write = os.pipe()
+    with os.fdopen(read) as stdin, os.fdopen(write, "w") as program:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        program.write("go\n")  # from now on the end of stdin stops it
+        program.flush()
+        done = simmat(*words("--events"))
+        [reader] = [each for each in threading.enumerate() if each.name == "simmat-remote"]
+        program.close()
+        reader.join(10)
+    events = [json.loads(text) for text in done.out.splitlines()]
+    assert done.status == 0
     assert "plan" in events[0]
     assert events[-1] == {"finished": 1}
     [file] = [event["file"] for event in events if "file" in event]
     assert file["status"] == "written"
     assert all({"done", "total", "message"} <= set(event) for event in events[1:-1])
 
-    line.append("--overwrite")
-    stopped = subprocess.run(line, input="pause\nstop\n", capture_output=True, text=True)
-    assert stopped.returncode == 130
-    assert "Canceled" in stopped.stderr
+    monkeypatch.setattr(sys, "stdin", StringIO("pause\nstop\n"))
+    stopped = simmat(*words("--events", "--overwrite"))
+    assert stopped.status == 130
+    assert "Canceled" in stopped.err
     assert Path("out/a.json").is_file(), "what was there stays"

@@ -42,6 +42,7 @@ def segment(pattern, output="out", *more, prompts="same-stem", channels="red,gre
     return [*words, "--channels", channels, *more]
 
 
+@pytest.mark.slow
 def test_segment_takes_captures_as_images(flight, simmat):
     done = simmat(*segment(f"flight/{{capture}}_{TABLE}.tif", "out", "--json"))
     assert done.status == 0, done.err

@@ -14,6 +14,7 @@ from napari_simmat.training.config import practical_config
 from napari_simmat.training.finetune import train_job
 from napari_simmat.training.labeled_planes import LabeledPlanes
 from napari_simmat.training.trainer import BEST_FILE, Trainer
+from tests.nightly import nightly_but
 from tests.plain_authors import small_sam
 from tests.training.conftest import SIDE
 from tests.training.squares import FEW, pictures, short
@@ -81,7 +82,7 @@ def test_sam_step_is_the_papers(sam, large, tmp_path, monkeypatch):
         assert (gradient - expected).abs().max() < 1e-5 * scale, name
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", nightly_but(STRATEGIES, "lora", "prefix", "decoder"))
 def test_sam_trains_by_every_strategy(strategy, sam, tmp_path, monkeypatch):
     """With all kinds of prompts and corrections, on any number of channels."""
     size = 3 if STRATEGIES[strategy].size else None

@@ -83,6 +83,7 @@ def test_everything_is_proposed_filtered_and_committed(ready, everything):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_commit_undone_shows_the_proposals_again(ready, everything):
     panel = ready.tab.automatic_panel
     ready.push(panel.start)
@@ -137,6 +138,7 @@ def test_everything_leaves_out_committed_objects(ready, everything):
     assert [one > 0 for one in at_centers(ready.preview)] == [False, True, False, False]
 
 
+@pytest.mark.slow
 def test_commit_into_a_full_layer_writes_a_new_one_once(ready, everything):
     labels = np.zeros((200, 220), np.uint8)
     labels[CENTERS[0]] = 255

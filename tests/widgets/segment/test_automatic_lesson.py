@@ -74,6 +74,7 @@ def mark_ground(window: Any) -> None:
         window.click(*at)
 
 
+@pytest.mark.slow
 def test_size_of_three_committed_objects_is_expected(taught):
     start(taught)
     assert says_size(taught, THREE)

@@ -258,6 +258,7 @@ def test_a_click_while_it_propagates_is_seen_and_told(stack):
     assert np.array_equal(stack.objects[3] == 1, shown)
 
 
+@pytest.mark.slow
 def test_propagation_keeps_its_progress_when_a_click_is_answered(stack):
     """It was started while the click was predicted, whose answer took the status line."""
     gate, said = Gate(stack, *CENTER), []

@@ -178,6 +178,7 @@ def test_lazy_image_from_the_side_reads_a_plane_once(window):
     assert len(read) <= 2
 
 
+@pytest.mark.slow
 def test_save_from_the_side_has_the_axes_of_the_image(window, tmp_path, monkeypatch):
     open_blobs(window)
     middle = BLOBS[0][0]

@@ -140,6 +140,7 @@ def test_keys_beside_all_drafts_say_what_to_do(ready):
     assert len(ready.workspace.session.drafts.open) == 4
 
 
+@pytest.mark.slow
 def test_edit_opens_a_draft_and_the_commit_replaces_it(drafted):
     before, session = drafted.preview.copy(), drafted.workspace.session
     draft = before == before[CENTERS[0]]
@@ -278,6 +279,7 @@ def test_edit_means_the_current_draft_while_the_mouse_rests(drafted):
     assert not drafted.viewer.layers["SimMAT chosen"].visible, "it hides no mask"
 
 
+@pytest.mark.slow
 def test_filters_change_only_drafts_that_are_untouched(drafted):
     options = drafted.tab.automatic_panel.options
     drafted.key_over(*CENTERS[0], REJECT)

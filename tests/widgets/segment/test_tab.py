@@ -289,6 +289,7 @@ def test_tool_is_back_in_hand_after_3d(ready):
     assert len(ready.workspace.prompt_layers.points.data) == 1
 
 
+@pytest.mark.slow
 def test_status_after_each_step_says_what_comes_next(ready):
     ready.click(*CENTERS[0])
     assert ready.status.text.endswith(COMMIT_NEXT)

@@ -241,6 +241,7 @@ def test_propagate_between_box_and_click_is_one_object(window):
     assert np.array_equal(window.objects[[2, 6]] == 1, asked)
 
 
+@pytest.mark.slow
 def test_propagate_a_mask_names_what_was_found(window):
     image, mask = moving(times=1)
     window.viewer.add_image(image[0], name="stack")

@@ -196,6 +196,7 @@ def test_prompt_layer_removed_comes_back_with_its_prompts(window):
     assert np.array_equal(window.preview, before)
 
 
+@pytest.mark.slow
 def test_channel_axis_is_no_axis_of_the_objects(window):
     image, labels = discs()
     stack = np.stack([255 * image, 255 * image[:, :], 200 * image]).astype(np.uint8)
