@@ -22,6 +22,7 @@ from napari_simmat.models import mobile_encoder, tuning
 from napari_simmat.models.sam import build_sam
 from napari_simmat.progress import finish
 from tests.model_files import import_file
+from tests.nightly import nightly_but
 from tests.plain_authors import DEPTH, WIDTH, small_sam
 
 SIDE = 1024
@@ -76,7 +77,9 @@ def admitted_cells(
     return predictor._current().transform.cells_within(*bounds, 4)
 
 
-@pytest.mark.parametrize("name", ["vit_b", "vit_t", "vit_t_lm", "vit_l_em_organelles"])
+@pytest.mark.parametrize(
+    "name", nightly_but(("vit_b", "vit_t", "vit_t_lm", "vit_l_em_organelles"), "vit_b", "vit_t")
+)
 @torch.no_grad()
 def test_published_file_gives_the_masks_of_stock_sam(name, tmp_path, monkeypatch):
     row = PUBLISHED_WEIGHTS[name]

@@ -28,6 +28,7 @@ def stock(network: SamNetwork, encoded: Encoded, index: int, **prompt: Tensor) -
     return network.decode(one, prompt).logits
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_decode_batch_of_two_images_equals_stock(network, encoded):
     padded = torch.stack([POINTS, torch.zeros(4, 2)], dim=1)

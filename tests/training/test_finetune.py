@@ -23,6 +23,7 @@ from napari_simmat.training.labeled_planes import LabeledPlanes
 from napari_simmat.training.trainable import make_trainable
 from napari_simmat.training.trainer import BEST_FILE, LOG_FILE, STOP_FILE, Trainer, TrainProgress
 from napari_simmat.training.validation import ValidationScores
+from tests.nightly import nightly_but
 from tests.training.squares import by_hand, picture, pictures, read_log, short
 
 PAIRS = [(strategy, "simmat") for strategy in STRATEGIES] + [
@@ -127,7 +128,7 @@ def gradients(train, monkeypatch, folder: str, **settings) -> dict[str, torch.Te
     return seen
 
 
-@pytest.mark.parametrize("corrections", [0, 3])
+@pytest.mark.parametrize("corrections", nightly_but((0, 3), 3))
 def test_accumulate_changes_no_gradient(train, monkeypatch, corrections):
     """Images differ in size, and are padded; sums are taken in another order."""
     small = (replace(sample, name=f"small {sample.name}") for sample in pictures(3, side=48).train)

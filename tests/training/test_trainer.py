@@ -55,7 +55,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
-@pytest.mark.parametrize("every", [0.0, 60.0])
+@pytest.mark.parametrize("every", nightly_but((0.0, 60.0), 0.0))
 @pytest.mark.parametrize("settings", [{}, pytest.param(RICH, marks=pytest.mark.slow)])
 def test_resumed_training_ends_with_the_same_bits(every, settings, begin, tmp_path, monkeypatch):
     """Twice interrupted, saved after each step or at the validations alone."""

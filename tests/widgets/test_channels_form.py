@@ -24,7 +24,6 @@ from tests.annotation.test_channel_choice import (
     parts,
     whole,
 )
-from tests.nightly import nightly_but
 from tests.widgets.hands import Hands
 from tests.widgets.scenes import CENTERS, discs, gray, iou
 
@@ -229,9 +228,8 @@ def test_form_remembers_the_channels_of_each_image(window, bands):
     assert iou(window.mask, discs()[1] == 1) > 0.85
 
 
-@pytest.mark.parametrize(
-    "how", nightly_but(("in another window", "an alike image"), "an alike image")
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["in another window", "an alike image"])
 def test_form_takes_the_channels_chosen_before(window, open_window, bands, how):
     window.open(bands, name="bands", axis_labels=("channel", "y", "x"))
     choose_parts(window, 42, 41, 39)

@@ -17,6 +17,7 @@ from qtpy.QtTest import QTest
 
 from napari_simmat.io.files import user_folder
 from napari_simmat.widgets.segment.autosave import COMMIT_OPEN, OTHER_WINDOW, RESTORED
+from tests.nightly import nightly_but
 from tests.widgets.scenes import CENTERS, discs, gray, iou
 from tests.widgets.segment.noted import (
     SHIFT,
@@ -164,7 +165,7 @@ def test_recovery_offers_nothing_to_another_image_or_window(open_window):
     assert "was not saved" not in other.status.text
 
 
-@pytest.mark.parametrize("layer_is_open", [False, True])
+@pytest.mark.parametrize("layer_is_open", nightly_but((False, True), True))
 def test_recovery_offers_a_closed_image_in_the_same_window(ready, layer_is_open):
     work_on(ready)
     layer, labels = ready.workspace.objects, ready.objects.copy()

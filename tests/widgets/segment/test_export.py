@@ -19,6 +19,7 @@ from napari_simmat.widgets.placement import axis_letters, unit_symbol
 from napari_simmat.widgets.segment.export import _FILTERS, LOADED
 from napari_simmat.widgets.segment.saved_table import SavedTable
 from napari_simmat.widgets.segment.settings import load_settings
+from tests.nightly import nightly_but
 from tests.widgets.scenes import CENTERS, gray
 from tests.widgets.segment.noted import save_as
 
@@ -147,7 +148,7 @@ def load(window: Any, monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
     window.pick(window.tab.object_panel.entries["load"])
 
 
-@pytest.mark.parametrize("kind", ["labels", "zarr", "coco"])
+@pytest.mark.parametrize("kind", nightly_but(("labels", "zarr", "coco"), "zarr"))
 def test_load_of_a_saved_format_keeps_ids_and_classes(window, tmp_path, monkeypatch, kind):
     open_two_nuclei(window)
     window.hover(*(np.array(CENTERS[0]) / 2))

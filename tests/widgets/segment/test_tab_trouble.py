@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QApplication
 
 from napari_simmat.progress import Progress
 from napari_simmat.widgets.segment.controller import SEGMENT
+from tests.nightly import nightly_but
 from tests.widgets.conftest import SECONDS
 from tests.widgets.gate import Gate, click_without_waiting
 from tests.widgets.scenes import CENTERS, discs, gray, iou
@@ -154,7 +155,7 @@ def test_image_deleted_during_work_ends_it(ready):
     assert iou(ready.mask, discs()[1] == 2) > 0.8
 
 
-@pytest.mark.parametrize("name", ["SimMAT points", "SimMAT preview"])
+@pytest.mark.parametrize("name", nightly_but(("SimMAT points", "SimMAT preview"), "SimMAT preview"))
 def test_own_layer_deleted_during_work_is_made_again(ready, name):
     ready.click(*CENTERS[0])
     gate = Gate(ready, CENTERS[0][0] + 3, CENTERS[0][1])

@@ -23,6 +23,7 @@ from napari_simmat.widgets.train.controller import (
     WORSE,
 )
 from napari_simmat.widgets.train.tab import STOP_AT_ONCE
+from tests.nightly import nightly_but
 from tests.widgets.conftest import SECONDS, Window
 from tests.widgets.hands import TabHands
 from tests.widgets.scenes import CENTERS, discs, iou
@@ -139,7 +140,7 @@ def test_train_on_open_layers_makes_a_model_that_segments(trainer, user_folder):
     assert iou(window.viewer.layers["SimMAT objects"].data == 1, truth == 1) > 0.5
 
 
-@pytest.mark.parametrize("clicked", [False, True])
+@pytest.mark.parametrize("clicked", nightly_but((False, True), False))
 def test_a_model_worse_than_its_base_offers_the_base(trainer, monkeypatch, clicked):
     tab, training = trainer.tab, trainer.training
     monkeypatch.setattr(training.process, "start", lambda *_: None)  # its events are made here
