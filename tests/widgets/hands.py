@@ -286,6 +286,9 @@ class Headless(Hands):
         Whether `open_widget` makes all tabs, not the Segment tab alone.
     """
 
+    precision = 0
+    """Pixels between the place that is asked for and the one that is pressed."""
+
     def __init__(self, qtbot: Any, *, whole: bool = False) -> None:
         super().__init__(ViewerModel(), qtbot)
         self.whole = whole
@@ -488,6 +491,9 @@ class Window(Hands):
 
 class TabHands:
     """Hands on the tab ``train`` or ``batch`` of the widget."""
+
+    precision = 1
+    """Of the screen."""
 
     def __init__(self, window: Any, name: str) -> None:
         self.window, self._name = window, name

@@ -76,7 +76,7 @@ def _middle_of_plane(
     data = np.array(layer.world_to_data(position))
     nearest = data.copy()
     nearest[hidden] = np.round(data[hidden])
-    if np.allclose(nearest, data, atol=1e-6):
+    if np.abs(nearest - data).max() < 1e-6:
         return {}
     world = layer.data_to_world(nearest)
     return {first + axis: float(world[axis]) for axis in hidden}
