@@ -431,6 +431,9 @@ def _canvas_size(viewer: Any) -> tuple[int, int]:
 class Window(Hands):
     """napari's window on the (virtual) screen; `open_widget` docks the widget."""
 
+    precision = 1
+    """Of the screen."""
+
     @property
     def canvas(self) -> Any:
         return self.viewer.window._qt_viewer.canvas.native
@@ -491,9 +494,6 @@ class Window(Hands):
 
 class TabHands:
     """Hands on the tab ``train`` or ``batch`` of the widget."""
-
-    precision = 1
-    """Of the screen."""
 
     def __init__(self, window: Any, name: str) -> None:
         self.window, self._name = window, name
