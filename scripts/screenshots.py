@@ -587,7 +587,7 @@ def screens() -> None:
     from qtpy.QtWidgets import QMessageBox
     from skimage.data import coins as image
 
-    from napari_simmat.widgets.controls import Status
+    from napari_simmat.widgets.status_line import Status
 
     scale = os.environ.get("QT_SCALE_FACTOR", "1")
     with window((1280, 800)) as (viewer, widget):

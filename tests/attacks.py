@@ -43,7 +43,8 @@ from napari_simmat.checkpoints import catalog, sam_weights
 from napari_simmat.checkpoints.checkpoint import read_tensors
 from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.cli import main
-from napari_simmat.engine.masks import LabelEdit, ObjectMask
+from napari_simmat.engine.label_edit import LabelEdit
+from napari_simmat.engine.masks import ObjectMask
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.settings import Compute
 from napari_simmat.io.files import ASSETS, atomic_outputs

@@ -142,7 +142,8 @@ def models() -> list[dict[str, bytes]]:
 
 def sessions() -> list[dict[str, bytes]]:
     from napari_simmat.annotation import history, prompt_state, session_lines
-    from napari_simmat.engine.masks import LabelEdit, ObjectMask
+    from napari_simmat.engine.label_edit import LabelEdit
+    from napari_simmat.engine.masks import ObjectMask
     from napari_simmat.engine.prompts import Prompt
 
     labels = np.zeros(IMAGE_SHAPE, np.int32)

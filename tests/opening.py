@@ -246,7 +246,7 @@ IMAGE_SHAPE = (3, 20, 30)
 def _use_session(path: Path) -> str:
     """Replay a session, and count its objects."""
     from napari_simmat.annotation.session_replay import OTHER_SHAPE, replay_job
-    from napari_simmat.engine.masks import LabelIndex
+    from napari_simmat.engine.label_index import LabelIndex
     from napari_simmat.progress import finish
 
     try:

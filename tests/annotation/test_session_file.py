@@ -33,7 +33,9 @@ from napari_simmat.annotation.session_replay import (
     TOO_MANY_LAYERS,
     replay_job,
 )
-from napari_simmat.engine.masks import LabelEdit, LabelIndex, ObjectMask, box_union
+from napari_simmat.engine.label_edit import LabelEdit
+from napari_simmat.engine.label_index import LabelIndex
+from napari_simmat.engine.masks import ObjectMask, box_union
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.io.plain import to_plain
 from napari_simmat.progress import finish

@@ -11,7 +11,7 @@ from PIL import Image
 
 from napari_simmat.batch.outputs import write_extra
 from napari_simmat.engine.drawing import fullest_plane, label_color, tint_objects, to_rgb
-from napari_simmat.engine.measurements import MaskScore
+from napari_simmat.engine.label_volume import MaskScore
 from napari_simmat.io.reference import ImageReference
 
 LABELS = np.zeros((3, 12, 16), np.uint32)  # Z, Y, X

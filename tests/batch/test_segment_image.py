@@ -12,16 +12,11 @@ from skimage.data import coins
 from napari_simmat.batch.loaded_image import load_task, read_task_prompts
 from napari_simmat.batch.plan import EXTRA_ENDINGS, SPATIAL, OutputFiles, SegmentConfig, SegmentTask
 from napari_simmat.batch.record import read_record
-from napari_simmat.batch.segment_image import (
-    MARKS_MISSED,
-    TaskOutcome,
-    label_numbers,
-    marks_missed,
-)
+from napari_simmat.batch.segment_image import MARKS_MISSED, TaskOutcome, label_numbers, marks_missed
 from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.engine.files.objects import OBJECT_FORMATS, read_objects
 from napari_simmat.engine.files.tables import TABLE_FORMATS
-from napari_simmat.engine.measurements import LabelVolume
+from napari_simmat.engine.label_volume import LabelVolume
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.settings import AutomaticSettings, ChannelSelection

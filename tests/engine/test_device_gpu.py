@@ -9,7 +9,8 @@ from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.engine import device as device_module
 from napari_simmat.engine.device import ComputeContext
 from napari_simmat.engine.embeddings import EmbeddingCache, EmbeddingStore
-from napari_simmat.engine.predictor import Predictor, PromptDecoder
+from napari_simmat.engine.predictor import Predictor
+from napari_simmat.engine.prompt_decoder import PromptDecoder
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.models import mobile_encoder, multiscale
 from napari_simmat.models.sam2_memory import Memories

@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 
-from napari_simmat.engine import measured_image, measurements
+from napari_simmat.engine import measured_image, part_measurements
 from napari_simmat.engine.image_stack import ArraySource
+from napari_simmat.engine.label_volume import MaskScore
 from napari_simmat.engine.measured_image import MeasuredImage, column_names
-from napari_simmat.engine.measurements import MaskScore, measure_objects
+from napari_simmat.engine.measurements import measure_objects
 from napari_simmat.engine.table_settings import TableSettings
 from napari_simmat.io.reference import ImageReference
 
@@ -44,7 +45,7 @@ def test_measured_image_tells_channels_of_one_name_apart():
 @pytest.mark.parametrize("large", [0, 1 << 28])
 def test_measured_image_of_any_size_has_the_same_table(large, monkeypatch):
     monkeypatch.setattr(measured_image, "LARGE", large)
-    monkeypatch.setattr(measurements, "PART_SIDE", 16)
+    monkeypatch.setattr(part_measurements, "PART_SIDE", 16)
     labels = np.kron(np.arange(12).reshape(3, 4) % 7, np.ones((9, 9), int)).astype(np.uint32)
     labels[:, 20:] += (labels[:, 20:] > 0) * np.uint32(2**31)
     values = np.random.default_rng(0).normal(size=(2, *labels.shape))

@@ -1,72 +1,14 @@
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-from napari_simmat.engine import measurements
 from napari_simmat.engine.channels.indices import PlacedIndex, parse_index
-from napari_simmat.engine.measurements import (
-    LabelVolume,
-    MaskScore,
-    ValueColumns,
-    measure_in_parts,
-    measure_objects,
-    table_columns,
-)
+from napari_simmat.engine.label_volume import MaskScore
+from napari_simmat.engine.measurements import ValueColumns, measure_objects, table_columns
+from napari_simmat.engine.part_measurements import measure_in_parts
 from napari_simmat.io.reference import ImageReference
+from tests.engine.test_label_volume import square
 
 MICRONS = ImageReference(scale={"Z": 2.0, "Y": 0.5, "X": 0.25}, units=dict.fromkeys("ZYX", "um"))
-
-
-def square(y: int, x: int, side: int, shape: tuple[int, int] = (8, 10)) -> NDArray[np.bool_]:
-    mask = np.zeros(shape, bool)
-    mask[y : y + side, x : x + side] = True
-    return mask
-
-
-def test_label_volume_gives_a_pixel_to_the_higher_score():
-    masks = {1: (square(0, 0, 4), 0.9), 2: (square(2, 2, 4), 0.5)}
-    for order in ([1, 2], [2, 1]):
-        volume = LabelVolume((8, 10))
-        for label in order:
-            volume.add(label, *masks[label])
-        assert volume.labels[3, 3] == 1
-        assert volume.labels[4, 4] == 2
-        assert (volume.labels == 1).sum() == 16
-        assert (volume.labels == 2).sum() == 12
-
-
-def test_label_volume_of_equal_scores_keeps_the_earlier():
-    volume = LabelVolume((8, 10))
-    for label in (3, 1, 2):
-        volume.add(label, square(label, label, 4), 0.7)
-    assert (volume.labels == 3).sum() == 16
-    assert volume.labels[1, 1] == 1  # only mask 1 is there
-    assert volume.labels[4, 2] == 1  # masks 1 and 2 are: 1 came before
-
-
-def test_label_volume_adds_to_its_plane_alone():
-    volume = LabelVolume((2, 3, 8, 10))
-    volume.add(5, square(0, 0, 2), 1.0, plane=(1, 2))
-    assert volume.labels[1, 2].sum() == 4 * 5
-    volume.labels[1, 2] = 0
-    assert not volume.labels.any()
-
-
-def test_label_volume_places_objects_after_the_last_label():
-    volume = LabelVolume((2, 8, 10))
-    volume.add(3, square(0, 0, 2), 0.9, (0,))
-    found = np.where(square(1, 1, 2), 1, np.where(square(4, 4, 3), 2, 0)).astype(np.uint32)
-    volume.place(found, np.array([0.5, 0.6], np.float32), (1,))
-    assert np.array_equal(volume.labels[1], np.where(found, found + 3, 0))
-    assert [(one.label, one.plane) for one in volume.masks] == [(3, (0,)), (4, (1,)), (5, (1,))]
-
-
-def test_label_volume_names_hidden_masks():
-    volume = LabelVolume((8, 10))
-    volume.add(1, square(2, 2, 2), 0.4)
-    volume.add(2, square(0, 0, 6), 0.8)
-    volume.add(3, np.zeros((8, 10), bool), 0.9)
-    assert volume.hidden() == [1, 3]
 
 
 def test_measure_objects_of_a_square_as_counted_by_hand():
@@ -231,57 +173,6 @@ def test_measure_objects_of_nothing_has_no_rows():
     assert measure_objects(np.zeros((3, 8, 10), np.uint16), axes="ZYX", channels=("c",)) == []
     with pytest.raises(ValueError, match="end in YX, got 'YXZ'"):
         measure_objects(np.zeros((3, 8, 10), np.uint16), axes="YXZ")
-
-
-@pytest.mark.parametrize("step", [7, 30, 64])
-def test_measure_in_parts_gives_the_table_of_the_whole(step, monkeypatch):
-    monkeypatch.setattr(measurements, "PART_SIDE", step)
-    rng = np.random.default_rng(1)
-    labels = np.kron(rng.integers(0, 6, (5, 6)), np.ones((9, 8), int)).astype(np.uint32)
-    labels[labels == 4] = 0  # an object of which no pixel is left
-    values = rng.normal(5, 2, (3, *labels.shape)).astype(np.float32)  # the third is a band alone
-    values[0, 3:5, :20] = np.nan
-    values[1][labels == 2] = np.nan  # no value at all
-    size = ImageReference(scale={"Y": 0.5, "X": 0.25}, units={"Y": "um", "X": "um"})
-    found = [MaskScore(label, label / 10) for label in range(1, 6)]
-    index = PlacedIndex(parse_index("ratio=a/(b+c)"), {"a": 0, "b": 1, "c": 2})
-    measured = ValueColumns(channels=("a", "b"), indices=[index], statistics=("p5", "sum", "max"))
-    rows = measure_in_parts(
-        labels,
-        channels=measured,
-        part=lambda rows, columns: values[:, rows, columns],
-        size=size,
-        masks=found,
-    )
-    expected = measure_objects(
-        labels, axes="YX", channels=measured, plane=lambda _: values, size=size, masks=found
-    )
-    assert len(rows) == len(expected) == 4
-    columns = table_columns("YX", measured, size, rows=rows)
-    assert "p5_ratio" in columns
-    assert "valid_fraction_ratio" in columns
-    assert "sum_ratio" not in columns
-    for row, wanted in zip(rows, expected, strict=True):
-        assert sorted(row) == sorted(columns)
-        assert row.pop("class") == wanted.pop("class")
-        assert row == pytest.approx(wanted, nan_ok=True, rel=1e-14)
-
-
-def test_measure_in_parts_reads_no_more_than_a_few_parts_at_once(monkeypatch):
-    monkeypatch.setattr(measurements, "PART_SIDE", 32)
-    labels = np.kron(np.arange(1, 257).reshape(16, 16), np.ones((10, 10), int))
-    labels[40:140, :] = 300  # larger than a part
-    read = []
-
-    def part(rows, columns):
-        read.append((rows.stop - rows.start) * (columns.stop - columns.start))
-        return labels[np.newaxis, rows, columns].astype(np.float32)
-
-    rows = measure_in_parts(labels, channels=("c",), part=part, size=ImageReference(), masks=())
-    assert max(read) <= 48 * 48
-    assert sum(read) < 2 * labels.size
-    assert [row["label"] for row in rows] == sorted(set(labels.ravel().tolist()))
-    assert all(row["mean_c"] == row["label"] and row["std_c"] == 0 for row in rows)
 
 
 def test_measure_objects_measures_an_index_beside_the_channels():

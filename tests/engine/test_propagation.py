@@ -10,17 +10,10 @@ from scipy import ndimage as ndi
 
 from napari_simmat import Predictor, Prompt, load_model
 from napari_simmat.engine.coordinates import InputTransform
+from napari_simmat.engine.interval_propagator import IntervalPropagator
 from napari_simmat.engine.masks import ObjectMask, iou
 from napari_simmat.engine.propagation import Propagator, propagate_prompts_job
-from napari_simmat.engine.propagation_tracks import (
-    BoundaryBias,
-    IntervalEnd,
-    IntervalPropagator,
-    OutlineEvidence,
-    Section,
-    SliceInterval,
-    move_outline,
-)
+from napari_simmat.engine.propagation_tracks import IntervalEnd, Section, SliceInterval
 from napari_simmat.engine.result import Result
 from napari_simmat.engine.settings import PropagationSettings
 from napari_simmat.models.network import DecodedMasks
@@ -372,18 +365,6 @@ def test_propagate_between_annotations_corrects_the_bias():
     assert np.array_equal(track.mask(4), truth[4])
 
 
-def test_boundary_bias_moves_with_the_mask():
-    y, x = np.indices((80, 100))
-    known, found = np.hypot(y - 40, x - 40) < 18, np.hypot(y - 40, x - 42) < 20
-    lean = BoundaryBias.of(known, found)
-    other = np.hypot(y - 36, x - 61) < 10  # half as large, elsewhere
-    moves = lean.on(other)
-    assert moves[36, 70] < -2.5, "on the right it was too far out"
-    assert abs(moves[36, 52]) < 1, "on the left it was right"
-    assert BoundaryBias.of(known, np.zeros_like(found)) is None
-    assert np.array_equal(move_outline(other, np.zeros_like(moves)), other)
-
-
 def texture(first: int, last: int, planes: int) -> np.ndarray:
     """A striped disc, no brighter than its surroundings, on some planes of noise (Z, Y, X)."""
     rng = np.random.default_rng(0)
@@ -409,15 +390,3 @@ def test_propagate_ends_where_the_outline_has_no_edge():
     assert all(section.evidence > 0.8 for section in track.sections.values())
     beyond = set(before.sections) - set(track.sections)
     assert beyond <= set(before.doubtful), "seen as such, if it is not ended"
-
-
-def test_outline_evidence_without_an_edge_is_none():
-    rng, disc = np.random.default_rng(0), np.hypot(*(np.indices((60, 60)) - 30)) < 12
-    noise = rng.normal(size=(2, 60, 60))
-    assert OutlineEvidence.of(disc, noise) is None
-    assert OutlineEvidence.of(np.ones((60, 60), bool), noise) is None
-    seen = OutlineEvidence.of(disc, noise + 5 * disc)
-    assert seen.share(disc, noise + 5 * disc) == 1
-    assert seen.share(disc, noise + 2 * disc) < 0.5
-    assert seen.share(disc, noise) < 0.2
-    assert seen.share(disc, -3 * disc * np.ones((2, 1, 1)) + noise) > 0.4, "darker is an edge too"

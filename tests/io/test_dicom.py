@@ -6,7 +6,7 @@ import pytest
 import tifffile
 
 from napari_simmat.batch.inputs import find_inputs
-from napari_simmat.io import image_file
+from napari_simmat.io import memory
 from napari_simmat.io.dicom import MORE_FRAMES, OTHER_PIXELS, UNEVEN, images_in, one_per_series
 from napari_simmat.io.readers import read_image, read_labels, stem_of
 
@@ -210,7 +210,7 @@ def test_dicom_bad_series_is_refused(series):
 
 def test_dicom_larger_than_memory_is_refused(tmp_path, monkeypatch):
     write_slice(tmp_path / "a.dcm", VOLUME, NumberOfFrames=4)
-    monkeypatch.setattr(image_file, "available_memory", lambda: 100)
+    monkeypatch.setattr(memory, "available_memory", lambda: 100)
     with pytest.raises(ValueError, match="of memory unpacked"):
         read_image(tmp_path / "a.dcm")
 

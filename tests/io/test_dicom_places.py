@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from napari_simmat.io.dicom import OTHER_DIRECTIONS, TILTED, UNEVEN, write_seg
+from napari_simmat.io.dicom import OTHER_DIRECTIONS, TILTED, UNEVEN
+from napari_simmat.io.dicom_seg import write_seg
 from napari_simmat.io.itk import write_labels_itk
 from napari_simmat.io.nifti import write_labels_nifti
 from napari_simmat.io.readers import read_image

@@ -1,21 +1,19 @@
 import gc
 import pickle
-import re
 import struct
 import sys
 import zlib
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 import dask.array as da
 import numpy as np
-import psutil
 import pytest
 import tifffile
 from PIL import Image
 
-from napari_simmat.io import image_file, readers
-from napari_simmat.io.image_file import VARIABLE, ImageFile, LazyArray, Limits, check_memory
+from napari_simmat.io import memory, readers
+from napari_simmat.io.image_file import ImageFile, LazyArray
 from napari_simmat.io.readers import read_image, read_labels, stem_of
 
 RNG = np.random.default_rng(0)
@@ -456,7 +454,7 @@ def test_read_image_cut_short_is_refused(tmp_path, name):
 @pytest.mark.parametrize("name", ["image.tif", "image.png", "image.npy", "image.nii.gz"])
 def test_read_image_larger_than_memory_is_refused(tmp_path, monkeypatch, name):
     path = written(tmp_path / name, np.zeros((2000, 3000), dtype=np.uint8))
-    monkeypatch.setattr(image_file, "available_memory", lambda: 5_000_000)
+    monkeypatch.setattr(memory, "available_memory", lambda: 5_000_000)
     smaller = r"read a region .*--region" if name.endswith(".tif") else "crop it"
     with pytest.raises(
         ValueError, match=rf"{name} needs \d+ MB of memory unpacked, 5 MB are free; {smaller}"
@@ -464,54 +462,13 @@ def test_read_image_larger_than_memory_is_refused(tmp_path, monkeypatch, name):
         read_image(path)
 
 
-def test_check_memory_keeps_to_the_limit_of_the_process(monkeypatch):
-    used = psutil.Process().memory_info().vms
-    monkeypatch.setattr(image_file, "memory_limit", lambda: used + 50_000_000)
-    image_file.check_memory(1_000_000, "a.tif")
-    sentence = r"a\.tif needs 60 MB of memory unpacked, \d+(\.\d)? MB of the \S+ \wB that ulimit -v"
-    with pytest.raises(ValueError, match=sentence):
-        image_file.check_memory(60_000_000, "a.tif")
-
-
 def test_read_image_large_stack_is_read_by_planes(tmp_path, monkeypatch):
     stack = np.zeros((10, 500, 600), dtype=np.uint8)
     path = write_tiff(tmp_path / "stack.tif", stack, compression="zlib")
-    monkeypatch.setattr(image_file, "available_memory", lambda: 1_000_000)
+    monkeypatch.setattr(memory, "available_memory", lambda: 1_000_000)
     assert read_image(path, lazy_above=1_000_000).data[3].shape == (500, 600)
     with pytest.raises(ValueError, match=r"needs 3 MB"):
         read_image(path)
-
-
-def test_limits_change_by_argument_and_environment(tmp_path, monkeypatch):
-    path = tmp_path / "bomb.png"
-    Image.fromarray(np.zeros((100, 120), dtype=np.uint8)).save(path)
-    sentence = r"bomb\.png claims 12,000 pixels of a picture, more than the 11,999 that are read"
-    with pytest.raises(ValueError, match=sentence) as refusal:
-        read_image(path, limits=Limits(picture_pixels=11_999))
-    monkeypatch.setenv(VARIABLE, "picture_pixels=11999, pages=1e6")
-    with pytest.raises(ValueError, match=sentence):
-        read_image(path)
-    monkeypatch.setenv(VARIABLE, str(refusal.value).split()[-1].rstrip("."))  # as it is told
-    assert read_image(path).shape == (100, 120)
-    for wrong in ("pixels=3", "pages", "pages=0", "pages=many"):
-        monkeypatch.setenv(VARIABLE, wrong)
-        with pytest.raises(ValueError, match=f"{VARIABLE} has the entry '{wrong}'; write NAME="):
-            read_image(path)
-
-
-@pytest.mark.parametrize("limit", [each.name for each in fields(Limits)])
-def test_limits_have_their_reasons(limit):
-    _, _, rest = Limits.__doc__.partition(f"\n    {limit}\n")
-    assert len(re.split(r"\n    \w", rest)[0]) > 80
-    table = (Path(__file__).parents[2] / "docs" / "safety.md").read_text("utf-8")
-    assert f"| `{limit}` |" in table
-
-
-def test_check_memory_knows_this_machine():
-    assert 2**20 < image_file.available_memory() < 2**50
-    check_memory(1, "a pixel")
-    with pytest.raises(ValueError, match=r"a galaxy needs 1\.15 EB of memory"):
-        check_memory(2**60, "a galaxy")
 
 
 @pytest.mark.parametrize(

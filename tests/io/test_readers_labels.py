@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_simmat.io.image_file import label_dtype
+from napari_simmat.io.axes import label_dtype
 from napari_simmat.io.nifti import write_labels_nifti
 from napari_simmat.io.readers import read_labels
 from napari_simmat.io.reference import ImageReference, World

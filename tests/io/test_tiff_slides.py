@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_simmat.io import image_file
+from napari_simmat.io import memory
+from napari_simmat.io.limits import Limits
 from napari_simmat.io.part import ImagePart
 from napari_simmat.io.readers import read_image
 
@@ -51,7 +52,7 @@ def write_slide(path: Path, tile: int) -> Path:
 @pytest.mark.parametrize("tile", [240, 256, 512])
 def test_slide_that_does_not_fit_says_its_size_and_what_to_do(tmp_path, monkeypatch, tile):
     path = write_slide(tmp_path / "slide.svs", tile)
-    monkeypatch.setattr(image_file, "available_memory", lambda: 16 * 10**9)
+    monkeypatch.setattr(memory, "available_memory", lambda: 16 * 10**9)
     with pytest.raises(ValueError, match=r"^slide\.svs needs 24 GB of memory") as refused:
         read_image(path)
     sentence = str(refused.value)
@@ -64,7 +65,7 @@ def test_slide_that_does_not_fit_says_its_size_and_what_to_do(tmp_path, monkeypa
 
 def test_what_the_refusal_of_a_slide_names_is_read(tmp_path, monkeypatch):
     path = write_slide(tmp_path / "slide.svs", 256)
-    monkeypatch.setattr(image_file, "available_memory", lambda: 16 * 10**9)
+    monkeypatch.setattr(memory, "available_memory", lambda: 16 * 10**9)
     region = read_image(path, part=ImagePart(region="38976,48976,41024,51024"))
     assert region.data.shape == (2048, 2048, 3)
     coarse = read_image(path, part=ImagePart(level=1), lazy_above=10**6)
@@ -74,7 +75,7 @@ def test_what_the_refusal_of_a_slide_names_is_read(tmp_path, monkeypatch):
 
 def test_slide_that_fits_is_read_tile_by_tile(tmp_path, monkeypatch):
     path = write_slide(tmp_path / "slide.svs", 256)
-    monkeypatch.setattr(image_file, "available_memory", lambda: 64 * 10**9)
+    monkeypatch.setattr(memory, "available_memory", lambda: 64 * 10**9)
     file = read_image(path)
     assert file.shape == (HEIGHT, WIDTH)
     assert file.scale == {"Y": 0.25, "X": 0.25}
@@ -91,5 +92,5 @@ def test_zarr_of_gigapixels_is_read_chunk_by_chunk(tmp_path):
     array = zarr.create_array(path, shape=(HEIGHT, WIDTH), chunks=(256, 256), dtype="u1")
     for row in range(0, 20 * 256, 256):  # a hole is refused, so that a part is there
         array[row : row + 256, : 10 * 256] = 7
-    data = read_image(path, limits=image_file.Limits(hole_ratio=10_000)).data
+    data = read_image(path, limits=Limits(hole_ratio=10_000)).data
     assert (data[5000:5100, 2000:2100] == 7).all()

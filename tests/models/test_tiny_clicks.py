@@ -6,14 +6,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from napari_simmat.checkpoints.loading import load_model
+from napari_simmat.models.dense_prior import FOREGROUND
 from napari_simmat.models.expected_size import ExpectedSize
-from napari_simmat.models.multiscale import (
-    LevelWindow,
-    clicked_size,
-    dense_at,
-    levels_by_likelihood,
-)
-from napari_simmat.models.tiny_encoder import FOREGROUND
+from napari_simmat.models.multiscale import LevelWindow
+from napari_simmat.models.prompt_levels import clicked_size, dense_at, levels_by_likelihood
 from napari_simmat.progress import finish
 from tests.nightly import nightly_but
 from tests.widgets.scenes import discs

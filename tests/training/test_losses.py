@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from napari_simmat.models.tiny_encoder import DENSE_CHANNELS
+from napari_simmat.models.dense_prior import DENSE_CHANNELS
 from napari_simmat.training.config import TrainConfig
 from napari_simmat.training.losses import (
     dense_loss,

@@ -9,7 +9,8 @@ from napari._qt.qt_resources import get_stylesheet
 from qtpy.QtCore import QRect, Qt
 from qtpy.QtWidgets import QApplication
 
-from napari_simmat.widgets.controls import CollapsibleSection, Status, TextLabel
+from napari_simmat.widgets.controls import CollapsibleSection, TextLabel
+from napari_simmat.widgets.status_line import Status
 
 NAME = "Experiment_20261128_plate07_well_B04_channel_DAPI_maximum_projection.ome.tif"
 """What stands in the gaps of a message; nobody can break it at a space."""

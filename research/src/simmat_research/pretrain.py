@@ -23,15 +23,11 @@ from torch.nn import functional
 
 from napari_simmat.checkpoints.checkpoint import read_spec, read_tensors, save_checkpoint
 from napari_simmat.evaluation.drawn_prompts import PROMPT_KIND_WEIGHTS, PromptBatch, draw_prompts
-from napari_simmat.models.multiscale import ALL_VIEWS
+from napari_simmat.models.dense_prior import MASK_STRIDE, DensePixels
 from napari_simmat.models.spec import Base, Channel, InputSize, ModelSpec, Normalization
+from napari_simmat.models.symmetric_views import ALL_VIEWS
 from napari_simmat.models.tiny import TinyNetwork, build_tiny
-from napari_simmat.models.tiny_encoder import (
-    MASK_STRIDE,
-    DensePixels,
-    LiteEncoder,
-    efficientnet_tensors,
-)
+from napari_simmat.models.tiny_encoder import LiteEncoder, efficientnet_tensors
 from napari_simmat.models.tuning import architecture_of, build_network
 from napari_simmat.progress import Job, Progress
 from napari_simmat.training.losses import dense_loss, dense_targets, mask_loss, trained_results

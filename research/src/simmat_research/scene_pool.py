@@ -22,9 +22,9 @@ from torch.nn import functional
 
 from napari_simmat.engine.normalization import stretch_percentiles
 from napari_simmat.evaluation.drawn_prompts import PromptBatch, add_correction, draw_prompts
+from napari_simmat.models.dense_prior import MASK_STRIDE, DensePixels
 from napari_simmat.models.network import Encoded
 from napari_simmat.models.tiny import TinyNetwork
-from napari_simmat.models.tiny_encoder import MASK_STRIDE, DensePixels
 from napari_simmat.training.batches import MIN_AREA, UNKNOWN
 from napari_simmat.training.losses import mask_loss
 from simmat_research.samples import draw_sample, visible_labels

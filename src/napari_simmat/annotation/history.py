@@ -16,7 +16,9 @@ from typing import Annotated, Any
 from napari_simmat.annotation.drafts import Draft, DraftEdit
 from napari_simmat.annotation.prompt_state import Plane, Prompts, PromptState
 from napari_simmat.engine.coordinates import AxisOrder, inverse_order
-from napari_simmat.engine.masks import LabelEdit, LabelIndex, ObjectMask
+from napari_simmat.engine.label_edit import LabelEdit
+from napari_simmat.engine.label_index import LabelIndex
+from napari_simmat.engine.masks import ObjectMask
 from napari_simmat.engine.prompts import Prompt
 
 LIMIT = 500

@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from napari_simmat.engine.naming import NamedObjects
     from napari_simmat.engine.normalization import Statistics
     from napari_simmat.engine.object_kind import ObjectKind
-    from napari_simmat.engine.predictor import PartPredictor, Predictor
+    from napari_simmat.engine.part_predictor import PartPredictor
+    from napari_simmat.engine.predictor import Predictor
     from napari_simmat.engine.propagation import Propagator
     from napari_simmat.engine.propagation_tracks import Track
     from napari_simmat.engine.refinement import Refiner
@@ -323,14 +324,14 @@ class InferenceService:
         request: PredictionRequest,
         is_current: Callable[[], bool],
     ) -> Job[Prediction | None]:
+        from napari_simmat.engine.part_predictor import OutsidePartError, PartPredictor
+
         yield from self._load(request.model)
         yield from self._open(request)
         predictor = self.predictor
         assert predictor is not None
-        part = None if request.whole else predictor.part_predictor(request.plane)
+        part = None if request.whole else PartPredictor.before(predictor, request.plane)
         if part is not None:
-            from napari_simmat.engine.predictor import OutsidePartError
-
             with suppress(OutsidePartError):  # then the whole is needed at once
                 if not request.objects and request.center is not None:
                     job = part.encode_job(request.center)

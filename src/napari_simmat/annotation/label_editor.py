@@ -18,14 +18,10 @@ import numpy as np
 from napari_simmat.annotation.history import LayerEdit, NewObject, ObjectEntry, ObjectRegister
 from napari_simmat.annotation.prompt_state import Plane
 from napari_simmat.engine.coordinates import AxisOrder, inverse_order
+from napari_simmat.engine.label_edit import LabelEdit
+from napari_simmat.engine.label_index import LabelIndex
 from napari_simmat.engine.linking import Lineage
-from napari_simmat.engine.masks import (
-    LabelEdit,
-    LabelIndex,
-    ObjectMask,
-    connected_components,
-    split_at_points,
-)
+from napari_simmat.engine.masks import ObjectMask, connected_components, split_at_points
 
 Overlap = Literal["keep", "overwrite"]
 """Which object gets pixels that a new object shares with others: they, or the new one."""

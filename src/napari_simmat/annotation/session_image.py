@@ -15,7 +15,8 @@ from napari_simmat.batch.loaded_image import OpenedImage
 from napari_simmat.engine.coordinates import AxisOrder
 from napari_simmat.engine.measured_image import column_names
 from napari_simmat.engine.settings import ChannelSelection
-from napari_simmat.io.image_file import ImageFile, unnamed_axes
+from napari_simmat.io.axes import unnamed_axes
+from napari_simmat.io.image_file import ImageFile
 from napari_simmat.io.readers import open_image, stem_of
 from napari_simmat.io.reference import ImageReference
 

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from napari_simmat.engine.masks import LabelEdit, ObjectMask, VoxelBox
+from napari_simmat.engine.label_edit import LabelEdit
+from napari_simmat.engine.masks import ObjectMask, VoxelBox
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.io.plain import Special, from_plain, to_plain
 from napari_simmat.progress import Job, Progress

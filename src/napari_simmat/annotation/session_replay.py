@@ -23,7 +23,7 @@ from napari_simmat.annotation.session_lines import (
     SessionHeader,
 )
 from napari_simmat.engine.coordinates import AxisOrder
-from napari_simmat.engine.masks import LabelEdit
+from napari_simmat.engine.label_edit import LabelEdit
 from napari_simmat.io.plain import from_plain
 from napari_simmat.progress import Job, Progress, finish
 

@@ -18,7 +18,8 @@ from napari_simmat._text import format_shape
 from napari_simmat.datasets.labeled_image import LabeledImage
 from napari_simmat.engine.files.prompts import label_prompts
 from napari_simmat.engine.prompts import Prompt
-from napari_simmat.io.image_file import ImageFile, same_except_singletons, unnamed_axes
+from napari_simmat.io.axes import same_except_singletons, unnamed_axes
+from napari_simmat.io.image_file import ImageFile
 from napari_simmat.io.readers import read_image, read_labels, stem_of
 
 GivenPrompts = str | Path | NDArray[Any] | Sequence[Any]

@@ -13,12 +13,7 @@ import numpy as np
 
 from napari_simmat._text import format_shape
 from napari_simmat.batch.plan import INSIDE, OutputFiles, SegmentConfig, SegmentTask
-from napari_simmat.batch.record import (
-    RecordedInput,
-    RecordedSettings,
-    is_record,
-    read_record,
-)
+from napari_simmat.batch.record import RecordedInput, RecordedSettings, is_record, read_record
 from napari_simmat.engine.channels.registration import farthest_shift
 from napari_simmat.engine.files.objects import format_problem
 from napari_simmat.engine.files.prompts import read_prompts
@@ -29,7 +24,7 @@ from napari_simmat.engine.settings import ChannelSelection, LinkSettings
 from napari_simmat.engine.table_settings import TableSettings
 from napari_simmat.engine.tissue import AUTO, TissueMask, find_tissue
 from napari_simmat.io.captures import home_of, is_capture
-from napari_simmat.io.image_file import LAZY_ABOVE, ImageFile, check_memory
+from napari_simmat.io.image_file import LAZY_ABOVE, ImageFile
 from napari_simmat.io.part import WHOLE, ImagePart
 from napari_simmat.io.pyramid import (
     describe_levels,
@@ -40,6 +35,7 @@ from napari_simmat.io.pyramid import (
 )
 from napari_simmat.io.readers import add_channels, open_image
 from napari_simmat.io.reference import ImageReference
+from napari_simmat.io.refusals import check_memory
 from napari_simmat.io.zarr_inside import inside_problem
 
 if TYPE_CHECKING:

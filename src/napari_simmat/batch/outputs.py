@@ -28,11 +28,7 @@ from napari_simmat.batch.record import Record, read_record
 from napari_simmat.batch.segment_image import SegmentedImage, TaskOutcome
 from napari_simmat.engine.channels.indices import parse_index
 from napari_simmat.engine.channels.matching import GAP
-from napari_simmat.engine.files.label_images import (
-    LABEL_WRITERS,
-    label_writer,
-    zarr_properties,
-)
+from napari_simmat.engine.files.label_images import LABEL_WRITERS, label_writer, zarr_properties
 from napari_simmat.engine.files.object_set import ObjectSet, ObjectsInTiles
 from napari_simmat.engine.files.objects import (
     EXTRA_FORMATS,
@@ -43,14 +39,12 @@ from napari_simmat.engine.files.objects import (
 from napari_simmat.engine.files.spatial import write_spatialdata
 from napari_simmat.engine.files.tables import TABLE_FORMATS, TableAbout
 from napari_simmat.engine.image_stack import ChannelStack
+from napari_simmat.engine.label_volume import LabelVolume
 from napari_simmat.engine.linking import Lineage, LineageTrack, track_table
 from napari_simmat.engine.measured_image import value_columns
-from napari_simmat.engine.measurements import (
-    LabelVolume,
-    measure_objects,
-    table_columns,
-)
+from napari_simmat.engine.measurements import measure_objects, table_columns
 from napari_simmat.engine.table_settings import TableSettings
+from napari_simmat.io.axes import label_dtype
 from napari_simmat.io.files import (
     atomic_outputs,
     move_into_place,
@@ -60,7 +54,6 @@ from napari_simmat.io.files import (
     write_table,
     write_text,
 )
-from napari_simmat.io.image_file import label_dtype
 from napari_simmat.io.plain import to_plain
 from napari_simmat.io.readers import read_labels
 from napari_simmat.io.reference import ImageReference

@@ -25,8 +25,8 @@ from napari_simmat.batch.record import (
 )
 from napari_simmat.engine.files.tables import TABLE_FORMATS
 from napari_simmat.engine.image_stack import ChannelStack
+from napari_simmat.engine.label_volume import LabelVolume, MaskScore
 from napari_simmat.engine.linking import Lineage, Node, link_objects_job, relabel_job
-from napari_simmat.engine.measurements import LabelVolume, MaskScore
 from napari_simmat.engine.prompts import LazyPrompts, Prompt
 from napari_simmat.engine.refinement import Refiner, pixel_of
 from napari_simmat.engine.settings import LinkSettings

@@ -21,6 +21,7 @@ from napari_simmat.datasets.split import SplitImages, assemble_dataset_job
 from napari_simmat.engine.channels.matching import RGB
 from napari_simmat.engine.image_stack import check_one_shape
 from napari_simmat.engine.settings import ChannelSelection
+from napari_simmat.io.axes import same_except_singletons
 from napari_simmat.io.captures import (
     find_captures,
     home_of,
@@ -30,7 +31,7 @@ from napari_simmat.io.captures import (
 )
 from napari_simmat.io.dicom import holds_dicom
 from napari_simmat.io.files import sha256_of
-from napari_simmat.io.image_file import ImageFile, drop_singleton_channel, same_except_singletons
+from napari_simmat.io.image_file import ImageFile, drop_singleton_channel
 from napari_simmat.io.readers import (
     is_bioio_file,
     is_image_file,

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from napari_simmat._text import format_shape, pluralize
 from napari_simmat.datasets.folder import LabeledFile, image_entries
-from napari_simmat.io.image_file import ImageFile, same_except_singletons
+from napari_simmat.io.axes import same_except_singletons
+from napari_simmat.io.image_file import ImageFile
 from napari_simmat.io.readers import read_labels, stem_of
 
 logger = logging.getLogger(__name__)

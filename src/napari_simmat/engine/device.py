@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from napari_simmat.engine.coordinates import InputTransform
 from napari_simmat.engine.settings import Precision
-from napari_simmat.io.image_file import available_memory
+from napari_simmat.io.memory import available_memory
 from napari_simmat.models.network import Encoded, Network
 from napari_simmat.models.spec import ModelSpec
 from napari_simmat.progress import Job

@@ -27,8 +27,8 @@ from napari_simmat.engine.normalization import (
     measure_range_job,
     stretch,
 )
-from napari_simmat.io.image_file import RefusedFileError
 from napari_simmat.io.plain import to_plain
+from napari_simmat.io.refusals import RefusedFileError
 from napari_simmat.progress import Job, finish
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_simmat.engine.masks import LabelEdit
+from napari_simmat.engine.label_edit import LabelEdit
 from napari_simmat.engine.settings import LinkSettings
 from napari_simmat.progress import Job, Progress
 

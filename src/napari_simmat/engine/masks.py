@@ -1,8 +1,8 @@
-"""Masks and label arrays: geometry, sparse masks, undoable edits, and an index of the objects."""
+"""Masks and label arrays: their geometry, and the sparse mask of an object."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -23,9 +23,7 @@ VoxelBox = tuple[tuple[int, ...], tuple[int, ...]]
 
 MIN_PIECE_SHARE = 0.25
 """Pieces of this fraction of the largest one belong to a mask."""
-_STRIP = 1 << 24
-"""Pixels that are read at a time."""
-_TABLE = 1 << 16
+LABELS_IN_TABLE = 1 << 16
 """Labels up to this, or to the number of pixels, are counted in a table."""
 
 
@@ -229,7 +227,7 @@ def compact_labels(labels: NDArray[Any]) -> tuple[NDArray[Any], Sequence[int]]:
     Functions that find objects make tables as long as the largest label: 30 GB for a billion.
     """
     largest = int(labels.max(initial=0))
-    if largest <= max(_TABLE, labels.size):
+    if largest <= max(LABELS_IN_TABLE, labels.size):
         return labels, range(largest + 1)
     present = np.unique(labels[labels > 0])
     return np.searchsorted(present, labels, side="right"), [0, *present.tolist()]
@@ -327,223 +325,6 @@ class ObjectMask:
         ]
 
 
-@dataclass(frozen=True, eq=False)
-class LabelEdit:
-    """A change of a label array that can be undone and redone.
-
-    Parameters
-    ----------
-    mask
-        The changed voxels.
-    before, after
-        Their values in C order, or one number if all are equal.
-    """
-
-    mask: ObjectMask
-    before: int | NDArray[Any]
-    after: int | NDArray[Any]
-
-    @classmethod
-    def between(
-        cls, before: NDArray[Any], after: NDArray[Any], corner: tuple[int, ...]
-    ) -> LabelEdit | None:
-        """The difference of two blocks that begin at `corner`; None if they are equal."""
-        changed = before != after
-        if not changed.any():
-            return None
-        mask = ObjectMask.of(changed, corner)
-        return cls(mask, _compact(before[changed]), _compact(after[changed]))
-
-    @classmethod
-    def write(cls, labels: Any, mask: ObjectMask, value: int) -> LabelEdit | None:
-        """Set an object's voxels in `labels` to `value`; returns the edit."""
-        before = np.array(labels[mask.region])
-        after = before.copy()
-        after[mask.mask] = value
-        return cls.replace(labels, mask.corner, before, after)
-
-    @classmethod
-    def replace(
-        cls, labels: Any, corner: tuple[int, ...], before: NDArray[Any], after: NDArray[Any]
-    ) -> LabelEdit | None:
-        """Replace the block `before` in `labels` by `after`; returns the edit."""
-        edit = cls.between(before, after, corner)
-        if edit is not None:
-            region = tuple(slice(n, n + size) for n, size in zip(corner, after.shape, strict=True))
-            labels[region] = after
-        return edit
-
-    def apply(self, labels: Any) -> LabelEdit | None:
-        """Make the change (again), except where other values were written since.
-
-        Returns what was actually changed; None for nothing.
-        """
-        return self._swap(labels, self.before, self.after)
-
-    def revert(self, labels: Any) -> LabelEdit | None:
-        """Undo the change, except where other values were written since; returns as `apply`."""
-        return self._swap(labels, self.after, self.before)
-
-    def replay(self, labels: NDArray[Any], *, back: bool = False) -> None:
-        """`apply`, or `revert`, in memory, without finding out what was actually changed."""
-        old, new = (self.after, self.before) if back else (self.before, self.after)
-        self._rewrite(labels[self.mask.region], old, new)
-
-    def _rewrite(
-        self, block: NDArray[Any], old: int | NDArray[Any], new: int | NDArray[Any]
-    ) -> None:
-        mask = self.mask.mask
-        if isinstance(old, int) and isinstance(new, int):
-            block[mask & (block == old)] = new
-            return
-        inside = block[mask]
-        unchanged = inside == old
-        inside[unchanged] = new if isinstance(new, int) else new[unchanged]
-        block[mask] = inside
-
-    def values(self) -> tuple[NDArray[Any], NDArray[Any], tuple[NDArray[Any], ...]]:
-        """Values (N,) before and after, and the index (N,) along each axis."""
-        where = np.nonzero(self.mask.mask)
-        index = tuple(at + first for at, first in zip(where, self.mask.corner, strict=True))
-        before, after = (np.broadcast_to(v, where[0].shape) for v in (self.before, self.after))
-        return before, after, index
-
-    def _swap(
-        self, labels: Any, old: int | NDArray[Any], new: int | NDArray[Any]
-    ) -> LabelEdit | None:
-        block = np.array(labels[self.mask.region])
-        wanted = block.copy()
-        self._rewrite(wanted, old, new)
-        return LabelEdit.replace(labels, self.mask.corner, block, wanted)
-
-
-@dataclass
-class LabelExtent:
-    """Number of voxels of one object, and a box that contains them; it may be too large."""
-
-    size: int
-    box: VoxelBox
-
-
-class LabelIndex:
-    """Size and box of every object of a label array, kept up to date by its edits.
-
-    Counting a large stack again after each click would block the window.
-    """
-
-    def __init__(self) -> None:
-        self._present: dict[int, LabelExtent] = {}
-
-    @classmethod
-    def of(cls, labels: Any) -> LabelIndex:
-        """Count an array (..., Y, X) strip by strip, so that a lazy one is never read whole."""
-        index = cls()
-        height, width = labels.shape[-2:]
-        strip = max(1, _STRIP // max(1, width))
-        for plane in np.ndindex(labels.shape[:-2]):
-            for top in range(0, height, strip):
-                values = np.asarray(labels[(*plane, slice(top, top + strip))])
-                index._count(values, (*plane, top, 0))
-        return index
-
-    def __iter__(self) -> Iterator[int]:
-        """The labels in ascending order."""
-        return iter(sorted(self._present))
-
-    def __contains__(self, label: int) -> bool:
-        return label in self._present
-
-    def __len__(self) -> int:
-        return len(self._present)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, LabelIndex) and self.sizes() == other.sizes()
-
-    __hash__ = None  # type: ignore[assignment]
-
-    @property
-    def largest(self) -> int:
-        """The largest label; 0 if there is none."""
-        return max(self._present, default=0)
-
-    def sizes(self) -> dict[int, int]:
-        """Voxels of each object."""
-        return {label: self._present[label].size for label in self}
-
-    def size(self, label: int) -> int:
-        """Voxels of one object; 0 if there is no such object."""
-        return self._present[label].size if label in self._present else 0
-
-    def box(self, label: int) -> VoxelBox:
-        """A box that contains the object."""
-        return self._present[label].box
-
-    def mask(self, labels: Any, label: int) -> ObjectMask | None:
-        """The object's voxels in `labels`; None if there are none."""
-        if label not in self._present:
-            return None
-        low, high = self._present[label].box
-        region = tuple(slice(first, last) for first, last in zip(low, high, strict=True))
-        mask = np.asarray(labels[region]) == label
-        return ObjectMask.of(mask, low) if mask.any() else None
-
-    def note(self, edit: LabelEdit) -> None:
-        """Update the index after an edit of the array."""
-        before, after, index = edit.values()
-        for label, count in zip(*np.unique(before, return_counts=True), strict=True):
-            if (present := self._present.get(int(label))) is not None:
-                present.size -= int(count)
-                if present.size <= 0:
-                    del self._present[int(label)]
-        kept = after != 0
-        self._grow(after[kept], tuple(at[kept] for at in index))
-
-    def _count(self, values: NDArray[Any], corner: tuple[int, ...]) -> None:
-        """Add the objects of a block (Y, X) that begins at `corner`."""
-        if not values.size or (not (largest := int(values.max())) and not values.min()):
-            return
-        if values.min() < 0 or largest > max(_TABLE, values.size):
-            rows, columns = np.nonzero(values)
-            lead = tuple(np.full(len(rows), index) for index in corner[:-2])
-            at = (*lead, rows + corner[-2], columns + corner[-1])
-            self._grow(values[rows, columns], at)
-            return
-        values = values.astype(np.int32, copy=False)
-        counts = np.bincount(values.ravel(), minlength=largest + 1)
-        boxes = ndi.find_objects(values, largest)
-        (top, left), plane = corner[-2:], corner[:-2]
-        after = tuple(index + 1 for index in plane)
-        for label in (np.flatnonzero(counts[1:]) + 1).tolist():
-            rows, columns = boxes[label - 1]
-            low = (*plane, top + rows.start, left + columns.start)
-            high = (*after, top + rows.stop, left + columns.stop)
-            self._add(label, int(counts[label]), low, high)
-
-    def _grow(self, values: NDArray[Any], index: tuple[NDArray[Any], ...]) -> None:
-        if values.size == 0:
-            return
-        order = np.argsort(values, kind="stable")
-        found, starts, counts = np.unique(values[order], return_index=True, return_counts=True)
-        ordered = [at[order] for at in index]
-        lows = np.stack([np.minimum.reduceat(at, starts) for at in ordered], axis=1)
-        highs = np.stack([np.maximum.reduceat(at, starts) for at in ordered], axis=1) + 1
-        for label, count, low, high in zip(
-            found.tolist(), counts.tolist(), lows.tolist(), highs.tolist(), strict=True
-        ):
-            self._add(label, count, tuple(low), tuple(high))
-
-    def _add(self, label: int, count: int, low: tuple[int, ...], high: tuple[int, ...]) -> None:
-        present = self._present.get(label)
-        if present is None:
-            self._present[label] = LabelExtent(count, (low, high))
-            return
-        present.size += count
-        present.box = (
-            tuple(map(min, present.box[0], low)),
-            tuple(map(max, present.box[1], high)),
-        )
-
-
 def box_union(boxes: Sequence[VoxelBox]) -> VoxelBox:
     """The smallest box that contains all of `boxes`."""
     lows, highs = zip(*boxes, strict=True)
@@ -559,8 +340,3 @@ def _padded_box(mask: Mask, more_y: float = 0.0, more_x: float = 0.0) -> tuple[s
         for part, size, more in zip(region, mask.shape, (more_y, more_x), strict=True)
     )
     return rows, columns
-
-
-def _compact(values: NDArray[Any]) -> int | NDArray[Any]:
-    first = values.flat[0]
-    return int(first) if (values == first).all() else values.copy()

@@ -20,12 +20,9 @@ from napari_simmat.engine.channels.indices import (
 )
 from napari_simmat.engine.channels.matching import RGB
 from napari_simmat.engine.image_stack import FULL_SLICE, ArraySource
-from napari_simmat.engine.measurements import (
-    MaskScore,
-    ValueColumns,
-    measure_in_parts,
-    measure_objects,
-)
+from napari_simmat.engine.label_volume import MaskScore
+from napari_simmat.engine.measurements import ValueColumns, measure_objects
+from napari_simmat.engine.part_measurements import measure_in_parts
 from napari_simmat.engine.table_settings import TableSettings
 from napari_simmat.io.reference import ImageReference
 

@@ -1,4 +1,4 @@
-"""Masks painted into a label image, and the table of its objects' measurements."""
+"""The table of what is measured of each object of a label image."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_simmat.engine.channels.indices import PlacedIndex
+from napari_simmat.engine.label_volume import MaskScore
 from napari_simmat.engine.masks import label_windows
 from napari_simmat.engine.object_shape import LENGTHS, RATIOS, ObjectShape
 from napari_simmat.engine.object_statistics import known_share, summarize
@@ -19,67 +20,6 @@ from napari_simmat.engine.table_settings import DEFAULT_STATISTICS
 from napari_simmat.io.reference import ImageReference
 
 SPATIAL = "ZYX"
-PART_SIDE = 1024
-"""Side in pixels of the parts that are read at once."""
-
-
-@dataclass(frozen=True)
-class MaskScore:
-    """A painted mask: the object's label, the predicted IoU, and the plane's index."""
-
-    label: int
-    score: float
-    plane: tuple[int, ...] = ()
-
-
-class LabelVolume:
-    """A label image (..., Y, X) into which masks are painted.
-
-    Where masks overlap, the one with the higher score keeps the pixel; of equal scores the earlier.
-
-    Attributes
-    ----------
-    labels
-        uint32, numpy by default; or zarr if it does not fit into memory.
-    masks
-        The painted masks.
-    """
-
-    def __init__(self, shape: tuple[int, ...], labels: Any = None) -> None:
-        self.labels: Any = np.zeros(shape, dtype=np.uint32) if labels is None else labels
-        self.masks: list[MaskScore] = []
-        self._best: dict[tuple[int, ...], NDArray[np.float32]] = {}
-
-    def add(
-        self, label: int, mask: NDArray[np.bool_], score: float, plane: tuple[int, ...] = ()
-    ) -> None:
-        """Paint `mask` (Y, X) with `label` into `plane`."""
-        best = self._best.get(plane)
-        if best is None:
-            best = np.full(self.labels.shape[-2:], -np.inf, dtype=np.float32)
-            self._best[plane] = best
-        wins = mask & (np.float32(score) > best)
-        best[wins] = score
-        self.labels[plane][wins] = label
-        self.masks.append(MaskScore(label, float(score), plane))
-
-    def place(
-        self,
-        labels: NDArray[np.uint32],
-        scores: NDArray[np.float32],
-        plane: tuple[int, ...] = (),
-    ) -> None:
-        """Add the finished objects 1..N (Y, X) of an empty plane, numbered after the last one."""
-        last = max((one.label for one in self.masks), default=0)
-        self.labels[plane] = np.where(labels > 0, labels + np.uint32(last), 0)
-        self.masks += [
-            MaskScore(last + number, float(score), plane) for number, score in enumerate(scores, 1)
-        ]
-
-    def hidden(self) -> list[int]:
-        """Labels without a pixel: their masks are empty or lie under better ones."""
-        kept = set(np.unique(self.labels).tolist())
-        return sorted({one.label for one in self.masks} - kept)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,7 +170,7 @@ def measure_objects(
         Labels of other objects, of the same shape: each row then names the one that covers most of
         the object, 0 for none and the lowest of several, and its share.
     """
-    known = _Known.of(axes, channels, size)
+    known = TableRows.of(axes, channels, size)
     rows: list[dict[str, object]] = []
     for frame in product(*(range(labels.shape[axes.index(letter)]) for letter in known.frames)):
         at = dict(zip(known.frames, frame, strict=True))
@@ -243,19 +183,19 @@ def measure_objects(
         if plane is not None and known.values.names:
             values = _values(plane, axes, at, first, block.shape)
         above = None if parents is None else _planes_of(parents[where], first, len(block))
-        scores = _mean_scores(masks, axes, at)
+        scores = mean_scores(masks, axes, at)
         for label, window in label_windows(block):
             mask = block[window] == label
-            region = _Region(label, mask, tuple(map(_start, window, start)))
+            region = ObjectRegion(label, mask, tuple(map(_start, window, start)))
             inside = None if values is None else values[:, *window][:, mask]
             row = known.row(region, at, inside, scores)
             if above is not None:
-                row |= _parent(above[window][mask])
+                row |= parent_columns(above[window][mask])
             rows.append(row)
-    return _with_all_shares(rows)
+    return with_all_shares(rows)
 
 
-def _with_all_shares(rows: list[dict[str, object]]) -> list[dict[str, object]]:
+def with_all_shares(rows: list[dict[str, object]]) -> list[dict[str, object]]:
     """The same rows; a share that one of them names is 1 in the others."""
     named = {name for row in rows for name in row if name.startswith(VALID)}
     for row in rows if named else ():
@@ -282,7 +222,7 @@ def _planes_of(block: NDArray[Any], first: int, count: int) -> NDArray[Any]:
     return block[first : first + count] if block.ndim == 3 else block
 
 
-def _parent(labels: NDArray[Any]) -> dict[str, object]:
+def parent_columns(labels: NDArray[Any]) -> dict[str, object]:
     """Which object covers most of the pixels whose `labels` (N,) are given, and its share."""
     found, counts = np.unique(labels[labels > 0], return_counts=True)
     if not found.size:
@@ -291,7 +231,7 @@ def _parent(labels: NDArray[Any]) -> dict[str, object]:
     return dict(zip(PARENTS, (int(found[most]), int(counts[most]) / labels.size), strict=True))
 
 
-class _Region(NamedTuple):
+class ObjectRegion(NamedTuple):
     """An object in its box, whose first pixel is at `start` of the image."""
 
     label: int
@@ -299,13 +239,13 @@ class _Region(NamedTuple):
     start: tuple[int, ...]
 
     @classmethod
-    def of(cls, label: int, mask: NDArray[np.bool_], box: tuple[slice, ...]) -> _Region:
+    def of(cls, label: int, mask: NDArray[np.bool_], box: tuple[slice, ...]) -> ObjectRegion:
         """An object whose box is a part of the image."""
         return cls(label, mask, tuple(int(side.start) for side in box))
 
 
 @dataclass(frozen=True)
-class _Known:
+class TableRows:
     """What all rows of a table have in common."""
 
     frames: str
@@ -316,7 +256,8 @@ class _Known:
     @classmethod
     def of(
         cls, axes: str, channels: ValueColumns | Sequence[str], size: ImageReference | None
-    ) -> _Known:
+    ) -> TableRows:
+        """What the rows have in common, from axes, channels and pixel size."""
         if not isinstance(channels, ValueColumns):
             channels = ValueColumns(channels=tuple(channels))
         return cls(*_split(axes), size or ImageReference(), channels)
@@ -336,7 +277,7 @@ class _Known:
 
     def row(
         self,
-        region: _Region,
+        region: ObjectRegion,
         at: Mapping[str, int],
         values: NDArray[Any] | None,
         scores: Mapping[int, float],
@@ -376,7 +317,7 @@ class _Known:
         return found
 
 
-def _mean_scores(masks: Sequence[MaskScore], axes: str, at: Mapping[str, int]) -> dict[int, float]:
+def mean_scores(masks: Sequence[MaskScore], axes: str, at: Mapping[str, int]) -> dict[int, float]:
     """The mean score of each label's masks on the planes with these indices."""
     of_label: dict[int, list[float]] = {}
     for one in masks:
@@ -438,131 +379,3 @@ def _values(
         for z in range(first, first + shape[0])
     )
     return np.stack(list(planes), axis=1)
-
-
-def measure_in_parts(
-    labels: Any,
-    *,
-    channels: ValueColumns | Sequence[str],
-    part: Callable[[slice, slice], NDArray[Any]],
-    size: ImageReference,
-    masks: Sequence[MaskScore] = (),
-    parents: Any = None,
-) -> list[dict[str, object]]:
-    """The rows of `measure_objects` for a plane that does not fit into memory.
-
-    The boxes of all objects are found first. Then the objects that begin in a part are measured
-    together, and those that are large one by one, from strips of rows. What is in memory at once is
-    a few parts, and the pixels of one object.
-
-    Parameters
-    ----------
-    labels
-        (Y, X), zarr or anything that takes slices; 0 is background.
-    channels, size, masks
-        As of `measure_objects`.
-    parents
-        As of `measure_objects`, or as `labels`.
-    part
-        Gives the raw values (R, h, w) of rows and columns.
-    """
-    known = _Known.of("YX", channels, size)
-    boxes = _boxes_in_parts(labels)
-    scores = _mean_scores(masks, "YX", {})
-    needs_values = bool(known.values.names)
-    rows: dict[int, dict[str, object]] = {}
-    for window, found in _grouped(boxes):
-        block = np.asarray(labels[window])
-        values = np.asarray(part(*window)) if needs_values else None
-        for label in found:
-            box = _within(boxes[label], window)
-            mask = block[box] == label
-            inside = None if values is None else values[:, *box][:, mask]
-            region = _Region.of(label, mask, boxes[label])
-            rows[label] = known.row(region, {}, inside, scores)
-    for label, box in boxes.items():
-        if label not in rows:
-            mask, inside = _in_strips(labels, label, box, part if needs_values else None)
-            rows[label] = known.row(_Region.of(label, mask, box), {}, inside, scores)
-        if parents is not None:
-            rows[label] |= _parent_in_parts(labels, parents, label, box)
-    return _with_all_shares([rows[label] for label in sorted(rows)])
-
-
-Box = tuple[slice, slice]
-
-
-def _parts(height: int, width: int) -> Iterator[Box]:
-    for y, x in product(range(0, height, PART_SIDE), range(0, width, PART_SIDE)):
-        yield slice(y, min(y + PART_SIDE, height)), slice(x, min(x + PART_SIDE, width))
-
-
-def _boxes_in_parts(labels: Any) -> dict[int, Box]:
-    """The box of each object of a plane that is read part by part."""
-    boxes: dict[int, Box] = {}
-    for part in _parts(*labels.shape):
-        for label, window in label_windows(np.asarray(labels[part])):
-            rows, columns = (
-                slice(side.start + whole.start, side.stop + whole.start)
-                for side, whole in zip(window, part, strict=True)
-            )
-            known = boxes.get(label)
-            if known is not None:
-                rows, columns = _both(known[0], rows), _both(known[1], columns)
-            boxes[label] = (rows, columns)
-    return boxes
-
-
-def _both(one: slice, other: slice) -> slice:
-    return slice(min(one.start, other.start), max(one.stop, other.stop))
-
-
-def _grouped(boxes: Mapping[int, Box]) -> Iterator[tuple[Box, list[int]]]:
-    """The small objects that begin in one part, with a window around them, part by part."""
-    groups: dict[tuple[int, int], list[int]] = {}
-    for label, (rows, columns) in boxes.items():
-        if max(rows.stop - rows.start, columns.stop - columns.start) <= PART_SIDE // 2:
-            at = (rows.start // PART_SIDE, columns.start // PART_SIDE)
-            groups.setdefault(at, []).append(label)
-    for found in groups.values():
-        rows, columns = boxes[found[0]]
-        for label in found:
-            rows, columns = _both(rows, boxes[label][0]), _both(columns, boxes[label][1])
-        yield (rows, columns), found
-
-
-def _within(box: Box, window: Box) -> Box:
-    rows, columns = (
-        slice(side.start - whole.start, side.stop - whole.start)
-        for side, whole in zip(box, window, strict=True)
-    )
-    return rows, columns
-
-
-def _parent_in_parts(labels: Any, parents: Any, label: int, box: Box) -> dict[str, object]:
-    """`_parent` of an object, from strips of its box."""
-    found = [
-        np.asarray(parents[strip])[np.asarray(labels[strip]) == label] for strip in _strips(box)
-    ]
-    return _parent(np.concatenate(found))
-
-
-def _strips(box: Box) -> Iterator[Box]:
-    """A box in strips of rows, each with the pixels of a part at most."""
-    rows, columns = box
-    step = max(1, PART_SIDE**2 // (columns.stop - columns.start))
-    for top in range(rows.start, rows.stop, step):
-        yield slice(top, min(top + step, rows.stop)), columns
-
-
-def _in_strips(
-    labels: Any, label: int, box: Box, part: Callable[[slice, slice], NDArray[Any]] | None
-) -> tuple[NDArray[np.bool_], NDArray[Any] | None]:
-    """The mask of a large object in its box, and its values (R, N) in the order of its pixels."""
-    masks, values = [], []
-    for strip in _strips(box):
-        masks.append(np.asarray(labels[strip]) == label)
-        if part is not None and masks[-1].any():
-            values.append(np.asarray(part(*strip))[:, masks[-1]])
-    mask = np.concatenate(masks)
-    return mask, np.concatenate(values, axis=1) if values else None

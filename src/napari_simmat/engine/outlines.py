@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from napari_simmat.engine.coordinates import BoxCorners, box_of_corners
 from napari_simmat.engine.masks import Mask, ObjectMask
-from napari_simmat.io.image_file import RefusedFileError
+from napari_simmat.io.refusals import RefusedFileError
 
 Ring = NDArray[np.float64]
 """Vertices (N, 2) as x, y of a closed line; the last is joined to the first."""

@@ -14,24 +14,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_simmat._text import format_shape
+from napari_simmat.engine.interval_propagator import IntervalPropagator, prompt_from_mask
+from napari_simmat.engine.label_volume import LabelVolume
 from napari_simmat.engine.masks import Mask, ObjectMask
-from napari_simmat.engine.measurements import LabelVolume
 from napari_simmat.engine.object_memory import WITHOUT_MEMORY, MemoryTrail
+from napari_simmat.engine.outline_evidence import BoundaryBias, ContrastGate, OutlineEvidence
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.propagation_tracks import (
-    BoundaryBias,
-    ContrastGate,
     IntervalEnd,
-    IntervalPropagator,
     ObjectAnnotations,
-    OutlineEvidence,
     PlaneIndex,
     Section,
     SliceInterval,
     Track,
     group_annotations,
     line_of,
-    prompt_from_mask,
     slice_intervals,
     voxel_spacing,
 )

@@ -45,7 +45,8 @@ from napari_simmat.engine.scribbles import (
 from napari_simmat.progress import Job, finish
 
 if TYPE_CHECKING:
-    from napari_simmat.engine.predictor import PartPredictor, Predictor
+    from napari_simmat.engine.part_predictor import PartPredictor
+    from napari_simmat.engine.predictor import Predictor
     from napari_simmat.engine.result import Result
 
 

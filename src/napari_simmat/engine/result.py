@@ -15,8 +15,8 @@ from torch.nn.functional import avg_pool2d, interpolate, pad
 
 from napari_simmat.engine.coordinates import InputTransform
 from napari_simmat.engine.masks import Window, iou
+from napari_simmat.models.dense_prior import MAX_PRIOR_LOGIT
 from napari_simmat.models.network import DecodedMasks
-from napari_simmat.models.tiny_encoder import MAX_PRIOR_LOGIT
 
 T = TypeVar("T", bound=np.generic)
 SAME_LOOK_IOU = 0.9

@@ -15,19 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_simmat._text import format_list
+from napari_simmat.io.axes import labels_in_file_order, planes_last
 from napari_simmat.io.files import format_size
-from napari_simmat.io.image_file import (
-    DEFLATE_RATIO,
-    ImageFile,
-    Reader,
-    ReadOptions,
-    RefusedFileError,
-    check_memory,
-    labels_in_file_order,
-    needed_module,
-    planes_last,
-)
+from napari_simmat.io.image_file import ImageFile, Reader, ReadOptions
+from napari_simmat.io.limits import DEFLATE_RATIO
 from napari_simmat.io.reference import LPS, ImageReference, World
+from napari_simmat.io.refusals import RefusedFileError, check_memory, needed_module
 
 ENDINGS = (".nrrd", ".nhdr", ".mha", ".mhd")
 _FORMATS = "NRRD or MetaImage"

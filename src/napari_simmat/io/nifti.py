@@ -15,18 +15,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_simmat.io.image_file import (
-    DEFLATE_RATIO,
-    ImageFile,
-    Reader,
-    ReadOptions,
+from napari_simmat.io.axes import labels_in_file_order
+from napari_simmat.io.image_file import ImageFile, Reader, ReadOptions
+from napari_simmat.io.limits import DEFLATE_RATIO
+from napari_simmat.io.reference import ImageReference, World, readers_differ
+from napari_simmat.io.refusals import (
     RefusedFileError,
     check_memory,
-    labels_in_file_order,
     needed_module,
     overflow_refused,
 )
-from napari_simmat.io.reference import ImageReference, World, readers_differ
 
 _UNITS = {"m": "meter", "mm": "mm", "um": "micron", "s": "sec", "ms": "msec", "us": "usec"}
 """Our units and those of NIfTI."""

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_simmat._text import format_list
-from napari_simmat.io.image_file import RefusedFileError
+from napari_simmat.io.refusals import RefusedFileError
 
 OLD_AXES = "tczyx"
 """Axes before 0.3, which did not name them."""

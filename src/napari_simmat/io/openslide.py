@@ -10,15 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_simmat.io.image_file import (
-    ImageFile,
-    LazyArray,
-    Reader,
-    ReadOptions,
-    check_memory,
-    needed_module,
-)
+from napari_simmat.io.image_file import ImageFile, LazyArray, Reader, ReadOptions
 from napari_simmat.io.pyramid import read_spans, smaller_part
+from napari_simmat.io.refusals import check_memory, needed_module
 
 OPENSLIDE_ENDINGS = (".mrxs", ".bif", ".vms", ".vmu")
 """Files whose content says nothing of what they are: an MRXS is a JPEG, a VMS a text."""

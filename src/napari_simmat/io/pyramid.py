@@ -11,15 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_simmat._text import format_list, format_shape
-from napari_simmat.io.image_file import (
-    LAZY_ABOVE,
-    ImageFile,
-    RefusedFileError,
-    check_memory,
-    without_missing,
-)
+from napari_simmat.io.image_file import LAZY_ABOVE, ImageFile
+from napari_simmat.io.missing_values import without_missing
 from napari_simmat.io.part import LENGTHS, WHOLE, ImagePart
 from napari_simmat.io.reference import Within
+from napari_simmat.io.refusals import RefusedFileError, check_memory
 
 NO_LEVEL = "{} has no level {}; {}."
 NO_PIXEL_SIZE = (

@@ -24,30 +24,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_simmat._text import format_list, format_shape, names_of_bands
+from napari_simmat.io.axes import as_array, distinct_axes, unnamed_axes
 from napari_simmat.io.captures import band_files, capture_stem, is_capture, names_bands
 from napari_simmat.io.dicom import DICOM, holds_dicom, is_dicom
 from napari_simmat.io.files import format_size
 from napari_simmat.io.image_file import (
     LAZY_ABOVE,
     ImageFile,
-    Limits,
     Reader,
     ReadOptions,
-    RefusedFileError,
-    as_array,
-    check_memory,
-    distinct_axes,
     drop_singleton_channel,
-    unnamed_axes,
-    unreadable,
-    without_missing,
 )
 from napari_simmat.io.itk import ITK
+from napari_simmat.io.limits import Limits
+from napari_simmat.io.missing_values import without_missing
 from napari_simmat.io.nifti import NIFTI, is_nifti
 from napari_simmat.io.openslide import OPENSLIDE
 from napari_simmat.io.part import WHOLE, ImagePart
 from napari_simmat.io.pyramid import read_part
 from napari_simmat.io.reference import resample_job, resampling_problem
+from napari_simmat.io.refusals import RefusedFileError, check_memory, unreadable
 from napari_simmat.io.tiff import TIFF
 from napari_simmat.io.zarr import ZARR, holds_images, is_zarr
 from napari_simmat.progress import finish

@@ -15,20 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_simmat._text import format_list, format_shape
+from napari_simmat.io.axes import planes_last
 from napari_simmat.io.geotiff import georeference, is_geotiff, place_notes
-from napari_simmat.io.image_file import (
-    ImageFile,
-    LazyArray,
-    Limits,
-    Reader,
-    ReadOptions,
-    RefusedFileError,
-    check_memory,
-    planes_last,
-)
+from napari_simmat.io.image_file import ImageFile, LazyArray, Reader, ReadOptions
+from napari_simmat.io.limits import Limits
 from napari_simmat.io.openslide import read_openslide
 from napari_simmat.io.pyramid import smaller_part
 from napari_simmat.io.reference import ImageReference
+from napari_simmat.io.refusals import RefusedFileError, check_memory
 from napari_simmat.io.slides import SLIDE_ENDINGS, main_series, slide_note
 from napari_simmat.io.tiff_metadata import (
     BAND,

@@ -13,8 +13,8 @@ from xml.etree import ElementTree
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_simmat.io.axes import distinct_axes, label_dtype
 from napari_simmat.io.geotiff import ASCII, place_tags
-from napari_simmat.io.image_file import distinct_axes, label_dtype
 from napari_simmat.io.reference import ImageReference
 from napari_simmat.io.tiff_metadata import GDAL_METADATA, GDAL_NODATA, SOFTWARE
 

@@ -14,20 +14,13 @@ from typing import Any, Literal
 
 import numpy as np
 
+from napari_simmat.io.axes import planes_last, unnamed_axes
 from napari_simmat.io.files import OutputError, atomic_write
-from napari_simmat.io.image_file import (
-    ImageFile,
-    LazyArray,
-    Limits,
-    Reader,
-    ReadOptions,
-    RefusedFileError,
-    check_memory,
-    planes_last,
-    unnamed_axes,
-)
+from napari_simmat.io.image_file import ImageFile, LazyArray, Reader, ReadOptions
+from napari_simmat.io.limits import Limits
 from napari_simmat.io.ome_zarr import UNITS, first_path, read_multiscale
 from napari_simmat.io.reference import ImageReference
+from napari_simmat.io.refusals import RefusedFileError, check_memory
 
 ZARR_MARKER_FILES = (".zattrs", ".zarray", ".zgroup", "zarr.json")
 """Files that mark a folder as Zarr."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_simmat.io.files import atomic_write
-from napari_simmat.io.image_file import Limits
+from napari_simmat.io.limits import Limits
 from napari_simmat.io.reference import ImageReference
 from napari_simmat.io.zarr import (
     BIOFORMATS_LAYOUT,

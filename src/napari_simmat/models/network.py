@@ -29,7 +29,7 @@ PromptTensors = Mapping[str, Tensor]
 
 ``points`` are (K, 2) float as x, y, with ``labels`` (K,): 1 foreground, 0 background; ``box`` is
 (4,) float as x0, y0, x1, y1; ``mask`` is (1, 1, h, w) float logits on the mask grid, e.g. of an
-earlier result. Only `engine.predictor.prompt_tensors` makes it from a `Prompt`.
+earlier result. Only `engine.prompt_decoder.prompt_tensors` makes it from a `Prompt`.
 """
 
 

@@ -19,7 +19,8 @@ from napari_simmat.datasets.dataset import label_areas
 from napari_simmat.datasets.labeled_image import resize_nearest
 from napari_simmat.engine.masks import Window
 from napari_simmat.evaluation.drawn_prompts import PromptBatch, draw_prompts
-from napari_simmat.models.multiscale import BEST_OBJECT_SIDE, WINDOW_ALIGNMENT
+from napari_simmat.models.multiscale import WINDOW_ALIGNMENT
+from napari_simmat.models.prompt_levels import BEST_OBJECT_SIDE
 from napari_simmat.training.config import TrainConfig
 from napari_simmat.training.labeled_planes import (
     MIN_OBJECT_PIXELS,

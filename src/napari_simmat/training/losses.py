@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from napari_simmat.evaluation.drawn_prompts import PromptBatch, add_correction
-from napari_simmat.models.network import Encoded, Network
-from napari_simmat.models.tiny_encoder import (
+from napari_simmat.models.dense_prior import (
     BOUNDARY,
     MASK_STRIDE,
     MAX_PRIOR_LOGIT,
@@ -21,6 +20,7 @@ from napari_simmat.models.tiny_encoder import (
     SIZE_UNIT,
     DensePixels,
 )
+from napari_simmat.models.network import Encoded, Network
 from napari_simmat.progress import Job, Progress, finish
 from napari_simmat.training.batches import UNKNOWN, Batch, PlaneKey
 

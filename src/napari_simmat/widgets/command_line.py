@@ -10,21 +10,10 @@ from pathlib import Path
 from subprocess import list2cmdline
 
 from qtpy.QtGui import QGuiApplication
-from qtpy.QtWidgets import (
-    QFileDialog,
-    QMessageBox,
-    QPlainTextEdit,
-    QWidget,
-)
+from qtpy.QtWidgets import QFileDialog, QMessageBox, QPlainTextEdit, QWidget
 
 from napari_simmat.io.files import write_text
-from napari_simmat.widgets.controls import (
-    INDENT,
-    Button,
-    CollapsibleSection,
-    hbox,
-    vbox,
-)
+from napari_simmat.widgets.controls import INDENT, Button, CollapsibleSection, hbox, vbox
 
 SAVE_SETTINGS = "Save settings ..."
 

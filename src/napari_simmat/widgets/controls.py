@@ -1,4 +1,4 @@
-"""Small controls that several tabs share, and the status line.
+"""Small controls that several tabs share.
 
 None of them takes the keyboard focus from the canvas on a click.
 """
@@ -6,16 +6,12 @@ None of them takes the keyboard focus from the canvas on a click.
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any
 from weakref import WeakSet
 
-from napari import Viewer
-from napari.layers import Layer
-from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer, Signal
+from qtpy.QtCore import QEvent, QObject, QSize, Qt, Signal
 from qtpy.QtGui import QContextMenuEvent, QIcon, QWheelEvent
 from qtpy.QtWidgets import (
     QAbstractButton,
@@ -41,24 +37,9 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 from superqt import QCollapsible
-from superqt.utils import qdebounced
 
-from napari_simmat.progress import time_left
-from napari_simmat.widgets.worker import later
+from napari_simmat.widgets.tones import Tone, set_tone
 
-Tone = Literal["", "muted", "info", "good", "warning", "error"]
-"""What the color of a text means; empty for the theme's own color."""
-TONES: dict[Tone, tuple[str, str]] = {
-    "muted": ("#b9bfc7", "#474c53"),
-    "info": ("#8cc8ff", "#0a3dbc"),
-    "good": ("#7cfcce", "#143b22"),
-    "warning": ("#f4da11", "#5c4902"),
-    "error": ("#fc9e88", "#8d155d"),
-}
-"""Colors on dark and on light themes; each can be read on panels, tables and buttons.
-
-The color-blind tell them apart, but for muted texts.
-"""
 NAMED_CONTROLS = (
     QAbstractButton,
     QAbstractItemView,
@@ -90,85 +71,6 @@ class ComboBox(QComboBox):
     def wheelEvent(self, event: QWheelEvent) -> None:  # noqa: N802 - Qt's name
         """Leave the wheel to the panel."""
         event.ignore()
-
-
-class LayerChoice(ComboBox):
-    """A combo box of the viewer's layers of one kind; the first entry stands for no layer.
-
-    Unlike magicgui's, it keeps its value when a layer is renamed.
-
-    Parameters
-    ----------
-    viewer
-        Its layers are followed.
-    kind
-        Type of the listed layers.
-    new
-        Text of the first entry.
-    omit
-        Layers that are not listed.
-    """
-
-    chosen = Signal(object)
-    """The layer the user picked; None for the first entry."""
-
-    def __init__(
-        self,
-        viewer: Viewer,
-        kind: type[Layer],
-        new: str,
-        omit: Callable[[Layer], bool] = lambda _: False,
-    ) -> None:
-        super().__init__()
-        self._viewer, self._kind, self._new, self._omit = viewer, kind, new, omit
-        self._layer: Layer | None = None
-        self._listed: list[Layer | None] = []
-        events = viewer.layers.events
-        self._events = [events.inserted, events.removed, events.reordered, events.renamed]
-        for event in self._events:
-            event.connect(self._on_layers)
-        self.activated.connect(self._on_activated)
-        self._list()
-
-    def value(self) -> Layer | None:
-        """The chosen layer; None for the first entry."""
-        return self._layer
-
-    def set_value(self, layer: Layer | None) -> None:
-        """Choose without a signal."""
-        self._layer = layer
-        self._list()
-
-    def release(self) -> None:
-        """Stop following the viewer's layers."""
-        self._list_later.cancel()
-        for event in self._events:
-            event.disconnect(self._on_layers)
-
-    def _on_layers(self) -> None:
-        self._list_later()
-
-    @qdebounced(timeout=0)
-    def _list_later(self) -> None:
-        self._list()
-
-    def _list(self) -> None:
-        found = [
-            layer
-            for layer in self._viewer.layers
-            if isinstance(layer, self._kind) and not self._omit(layer)
-        ]
-        self._listed = [None, *reversed(found)]
-        if self._layer not in self._listed:
-            self._layer = None
-        self.clear()
-        for layer in self._listed:
-            self.addItem(self._new if layer is None else layer.name)
-        self.setCurrentIndex(self._listed.index(self._layer))
-
-    def _on_activated(self, index: int) -> None:
-        self._layer = self._listed[index]
-        self.chosen.emit(self._layer)
 
 
 class Button(QPushButton):
@@ -374,44 +276,6 @@ def _filled(layout: Any, parts: Sequence[Part]) -> Any:
     return layout
 
 
-def tone_color(tone: Tone, on: QWidget) -> str:
-    """The color of a tone on the background of a widget."""
-    dark, light = TONES[tone]
-    return dark if _is_dark(on) else light
-
-
-def tone_sheet(on: QWidget) -> str:
-    """The style sheet that colors what `set_tone` has marked inside `on`, and `MenuButton`."""
-    colors = (f'*[tone="{tone}"] {{ color: {tone_color(tone, on)}; }}' for tone in TONES)
-    return "".join([*colors, _MENU_BUTTON % _BUTTON_COLORS[not _is_dark(on)]])
-
-
-_BUTTON_COLORS = (
-    {"rest": "#424a54", "hover": "#61696e", "checked": "#4560c4", "off": "#7f868e"},
-    {"rest": "#c5c3c1", "hover": "#afacaa", "checked": "#a0b8ff", "off": "#7a7876"},
-)
-"""Of napari's buttons on dark and on light themes: it styles no tool buttons with text."""
-_MENU_BUTTON = """
-MenuButton { background-color: %(rest)s; border: 0; border-radius: 2px; padding: 4px; }
-MenuButton:hover, MenuButton::menu-button:hover { background-color: %(hover)s; }
-MenuButton:checked { background-color: %(checked)s; }
-MenuButton:disabled { background-color: transparent; border: 1px solid %(rest)s; color: %(off)s; }
-MenuButton::menu-button { border: 0; width: 20px; }
-"""
-
-
-def _is_dark(on: QWidget) -> bool:
-    return bool(on.palette().window().color().lightness() < 128)
-
-
-def set_tone(widget: QWidget, tone: Tone) -> None:
-    """Color the text of a widget; the color follows the theme."""
-    if widget.property("tone") != tone:
-        widget.setProperty("tone", tone)
-        widget.style().unpolish(widget)  # style sheets look at properties only when they polish
-        widget.style().polish(widget)
-
-
 class TextLabel(QLabel):
     """A label that wraps, shows any text as it is, and is never lower than its text.
 
@@ -500,166 +364,3 @@ def remove_button(tip: str) -> QToolButton:
     button.setToolTip(tip)
     button.setFocusPolicy(Qt.FocusPolicy.TabFocus)
     return button
-
-
-StatusKind = Literal["nothing", "ready", "working", "canceled", "failed", "done"]
-
-
-@dataclass(frozen=True)
-class Status:
-    """What the status line shows.
-
-    Parameters
-    ----------
-    kind
-        Decides the color.
-    text
-        One sentence.
-    fraction
-        Progress 0..1, if known.
-    seconds
-        Duration of finished work; the status line counts it while working.
-    left
-        How long the work will still take, in words; empty: the status line estimates it.
-    offer
-        Label of a button that helps, e.g. makes a new layer; empty for none.
-    other
-        Label of a second such button.
-    way_out
-        Label of the button beside the progress bar; empty if another button stops the work.
-    """
-
-    kind: StatusKind
-    text: str
-    fraction: float | None = None
-    seconds: float | None = None
-    offer: str = ""
-    other: str = ""
-    way_out: str = "Cancel"
-    left: str = ""
-
-
-STATUS_TONES: dict[StatusKind, Tone] = {
-    "nothing": "muted",
-    "ready": "info",
-    "working": "warning",
-    "canceled": "muted",
-    "failed": "error",
-    "done": "good",
-}
-MIN_FRACTION, MIN_SECONDS = 0.03, 2.0
-"""What must be done, and how long it must have taken, before the time left is estimated."""
-_SHOW_DELAY = 150
-"""Milliseconds before work is shown, so that quick results do not flicker."""
-
-
-class StatusLine(QWidget):
-    """A view of one `Status`.
-
-    Attributes
-    ----------
-    dot, text, time, bar, left, cancel, offer, other
-        What shows the parts of the status.
-    """
-
-    canceled = Signal()
-    accepted = Signal()
-    other_accepted = Signal()
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._status = Status("nothing", "")
-        self._since = 0.0
-        self.dot = QLabel("●")
-        self.text = text_label()
-        self.text.least_lines = 2  # so that what is above stays where it is
-        self.text.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        self.text.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        self._warning = text_label("warning")
-        self._warning.hide()
-        self.time = QLabel()
-        self.left = QLabel()
-        for label in (self.time, self.left):
-            set_tone(label, "muted")
-        self.bar = thin_bar()
-        self.cancel, self.offer, self.other = Button("Cancel"), Button(""), Button("")
-        self.cancel.clicked.connect(self.canceled)
-        self.offer.clicked.connect(self.accepted)
-        self.other.clicked.connect(self.other_accepted)
-        self._clock = QTimer(self)
-        self._clock.setInterval(100)
-        self._clock.timeout.connect(self._tick)
-        self._late = later(self, self._show, _SHOW_DELAY)
-        line = hbox(self.dot, (self.text, 1), self.time)
-        self.text.setAlignment(Qt.AlignmentFlag.AlignTop)
-        for part in (self.dot, self.time):
-            line.setAlignment(part, Qt.AlignmentFlag.AlignTop)
-        below = hbox((self.bar, 1), self.left, self.cancel, self.offer, self.other)
-        vbox(line, below, self._warning, parent=self, spacing=6)
-        self._show()
-
-    def value(self) -> Status:
-        """The status set last."""
-        return self._status
-
-    def set_value(self, status: Status) -> None:
-        """Show a status; short work never appears as working."""
-        was_working = self._status.kind == "working"
-        self._status = status
-        if status.kind == "working":
-            if not was_working:
-                self._since = time.monotonic()
-                self._clock.start()
-                self._late.start()
-            elif not self._late.isActive():
-                self._show()
-        else:
-            self._clock.stop()
-            self._late.stop()
-            self._show()
-
-    @property
-    def warning(self) -> str:
-        """A sentence shown below any status; empty for none."""
-        return self._warning.text()
-
-    def set_warning(self, text: str) -> None:
-        """Show a sentence below any status."""
-        self._warning.setText(text)
-        self._warning.setVisible(bool(text))
-
-    def _show(self) -> None:
-        status = self._status
-        working = status.kind == "working"
-        self.setProperty("state", status.kind)
-        set_tone(self.dot, STATUS_TONES[status.kind])
-        self.text.setText(status.text + (" ..." if working else ""))
-        self.bar.setVisible(working)
-        self.left.setVisible(working)
-        self.cancel.setVisible(working and bool(status.way_out))
-        self.cancel.setText(status.way_out)
-        self.offer.setVisible(bool(status.offer))
-        self.offer.setText(status.offer)
-        self.other.setVisible(bool(status.other))
-        self.other.setText(status.other)
-        if working:
-            known = status.fraction is not None
-            self.bar.setRange(0, 1000 if known else 0)
-            self.bar.setValue(int(1000 * (status.fraction or 0.0)))
-        self._tick()
-
-    def _tick(self) -> None:
-        status = self._status
-        seconds = time.monotonic() - self._since if status.kind == "working" else status.seconds
-        self.time.setText("" if seconds is None else _clock(seconds))
-        fraction = status.fraction or 0.0
-        can_tell = seconds is not None and seconds >= MIN_SECONDS and fraction >= MIN_FRACTION
-        estimated = time_left(seconds, fraction, 1 - fraction) if can_tell else ""
-        self.left.setText(status.left or estimated)
-
-
-def _clock(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}:{rest:02d} min"

@@ -6,7 +6,7 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_simmat.progress import JobEvent
 from napari_simmat.widgets.child_process import ChildProcess, Ending
-from napari_simmat.widgets.controls import Status
+from napari_simmat.widgets.status_line import Status
 from napari_simmat.widgets.worker import Worker
 
 

@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 from qtpy.QtGui import QDropEvent
-from qtpy.QtWidgets import (
-    QFrame,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtWidgets import QFrame, QVBoxLayout, QWidget
 
 from napari_simmat.widgets.command_line import CommandLine
-from napari_simmat.widgets.controls import (
-    CollapsibleSection,
-    Part,
-    StatusLine,
-    VerticalScroll,
-    vbox,
-)
+from napari_simmat.widgets.controls import CollapsibleSection, Part, VerticalScroll, vbox
 from napari_simmat.widgets.forms import DropTarget, PathKind
 from napari_simmat.widgets.job_controller import JobController
+from napari_simmat.widgets.status_line import StatusLine
 
 
 class JobTab(DropTarget):

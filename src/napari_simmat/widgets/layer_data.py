@@ -22,7 +22,7 @@ from napari_simmat.annotation.channel_choice import (
 )
 from napari_simmat.annotation.image_value import ImageValue, identifying_bytes
 from napari_simmat.engine.image_stack import ChannelStack
-from napari_simmat.io.image_file import MissingAsNaN, has_missing
+from napari_simmat.io.missing_values import MissingAsNaN, has_missing
 from napari_simmat.models.spec import ModelSpec
 from napari_simmat.widgets.placement import (
     ImageGeometry,

@@ -20,28 +20,16 @@ from packaging.version import Version
 from qtpy import API_NAME, QT_VERSION
 from qtpy.QtCore import QEvent, QSize, Qt, QTimer, QUrl, Signal
 from qtpy.QtGui import QDesktopServices
-from qtpy.QtWidgets import (
-    QApplication,
-    QMenu,
-    QMessageBox,
-    QTabWidget,
-    QToolButton,
-    QWidget,
-)
+from qtpy.QtWidgets import QApplication, QMenu, QMessageBox, QTabWidget, QToolButton, QWidget
 from superqt.utils import signals_blocked
 
 from napari_simmat.io.files import log_file, logged
-from napari_simmat.widgets.controls import (
-    OPEN_WIDGETS,
-    Status,
-    StatusLine,
-    name_controls,
-    tone_sheet,
-    vbox,
-)
+from napari_simmat.widgets.controls import OPEN_WIDGETS, name_controls, vbox
 from napari_simmat.widgets.garbage import CLOSED, LeftOut
 from napari_simmat.widgets.samples import coins
 from napari_simmat.widgets.shortcuts import KEPT_BY_NAPARI, SHORTCUTS, shortcut_text
+from napari_simmat.widgets.status_line import Status, StatusLine
+from napari_simmat.widgets.tones import tone_sheet
 from napari_simmat.widgets.torch_import import import_window_job
 from napari_simmat.widgets.worker import BackgroundJob, Worker
 

@@ -23,15 +23,8 @@ from napari_simmat.checkpoints.registry import ModelEntry
 from napari_simmat.io.files import format_size
 from napari_simmat.models.spec import STRATEGY_TITLES, ModelSpec
 from napari_simmat.progress import Job, Progress
-from napari_simmat.widgets.controls import (
-    Button,
-    ComboBox,
-    hbox,
-    set_tone,
-    text_label,
-    thin_bar,
-    vbox,
-)
+from napari_simmat.widgets.controls import Button, ComboBox, hbox, text_label, thin_bar, vbox
+from napari_simmat.widgets.tones import set_tone
 from napari_simmat.widgets.torch_import import import_torch_job
 from napari_simmat.widgets.worker import BackgroundJob, Worker, sentence
 

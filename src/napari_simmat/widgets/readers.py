@@ -25,10 +25,11 @@ from napari_simmat.engine.normalization import PercentileAccumulator, sample_blo
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.io.captures import propose_in
 from napari_simmat.io.dicom import holds_dicom, images_in, one_per_series
-from napari_simmat.io.image_file import ImageFile, RefusedFileError
+from napari_simmat.io.image_file import ImageFile
 from napari_simmat.io.nifti import is_nifti
 from napari_simmat.io.openslide import OPENSLIDE_ENDINGS
 from napari_simmat.io.readers import label_ending, open_image, read_labels, stem_of
+from napari_simmat.io.refusals import RefusedFileError
 from napari_simmat.io.slides import SLIDE_ENDINGS
 from napari_simmat.io.zarr import is_zarr
 from napari_simmat.widgets.controls import OPEN_WIDGETS

@@ -3,7 +3,7 @@
 from napari_simmat.progress import JobEvent
 from napari_simmat.widgets.batch.controller import BatchController
 from napari_simmat.widgets.batch.file_table import FilesModel
-from napari_simmat.widgets.controls import StatusLine
+from napari_simmat.widgets.status_line import StatusLine
 
 
 def test_status_of_a_run_estimates_the_time_left_once(qtbot):

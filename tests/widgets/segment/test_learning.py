@@ -27,15 +27,7 @@ from napari_simmat.training.adapting import AdaptedCheckpoint, FewShotConfig
 from napari_simmat.training.annotations import AnnotatedPlane
 from napari_simmat.training.evidence import LEAP
 from napari_simmat.widgets.segment.autosave import NEXT_OBJECT, RESTORED
-from napari_simmat.widgets.segment.learning import (
-    CANCELED,
-    KEPT,
-    LEARN,
-    LEARNING,
-    MAY_LEARN,
-    file_of,
-)
-from napari_simmat.widgets.segment.object_panel import (
+from napari_simmat.widgets.segment.learn_panel import (
     AGAIN_AFTER,
     COMMIT_MORE,
     FEW_LEARN,
@@ -44,15 +36,17 @@ from napari_simmat.widgets.segment.object_panel import (
     LEARNS,
     LEARNS_CHANNELS,
 )
+from napari_simmat.widgets.segment.learning import (
+    CANCELED,
+    KEPT,
+    LEARN,
+    LEARNING,
+    MAY_LEARN,
+    file_of,
+)
 from tests.training.simulated_learning import OFFER_ANYTHING
 from tests.widgets.scenes import iou
-from tests.widgets.segment.noted import (
-    crash,
-    kill_at_work,
-    new_window,
-    put,
-    restore,
-)
+from tests.widgets.segment.noted import crash, kill_at_work, new_window, put, restore
 
 CELLS = tuple((32 + 64 * row, 28 + 56 * column) for row in range(2) for column in range(4))
 """Centers of the cells, y and x."""

@@ -11,7 +11,8 @@ from qtpy.QtCore import Qt
 
 from napari_simmat.progress import Progress
 from napari_simmat.widgets.segment.naming import ALL_BY_HAND, CANCELED, LEFT_ALONE, OTHER_IMAGE
-from napari_simmat.widgets.segment.object_panel import NAME_OTHERS, NAMED_TIP
+from napari_simmat.widgets.segment.object_panel import NAME_OTHERS
+from napari_simmat.widgets.segment.object_table import NAMED_TIP
 from tests.widgets.conftest import SECONDS
 from tests.widgets.segment.noted import crash, open_image, replayed, restore, save_as
 

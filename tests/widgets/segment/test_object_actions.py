@@ -17,7 +17,7 @@ from napari_simmat.widgets.segment.object_actions import (
     MOSTLY_OTHERS,
     POINT_AT_OBJECT,
 )
-from napari_simmat.widgets.segment.object_panel import ObjectRow, ObjectTableModel, voxel_of
+from napari_simmat.widgets.segment.object_table import ObjectRow, ObjectTableModel, voxel_of
 from napari_simmat.widgets.segment.workspace import REMOVED
 from tests.nightly import nightly_but
 from tests.widgets.scenes import CENTERS, discs, dots_in_a_dish, iou

@@ -7,9 +7,9 @@ import pytest
 from skimage.color import deltaE_ciede2000, rgb2lab
 from vispy.color import Color
 
-from napari_simmat.widgets.controls import TONES
 from napari_simmat.widgets.segment.outputs import CHOSEN_COLOR, CLASS_COLORS, NO_CLASS_COLOR
 from napari_simmat.widgets.segment.prompt_adapters import NEGATIVE, OUTLINE, POSITIVE
+from napari_simmat.widgets.tones import TONES
 
 SEEN_BY = {
     "all": np.eye(3),

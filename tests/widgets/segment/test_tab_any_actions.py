@@ -25,7 +25,7 @@ from qtpy.QtCore import Qt
 from napari_simmat.annotation.prompt_state import PromptState
 from napari_simmat.annotation.session_file import identity_of
 from napari_simmat.engine.coordinates import transposed_view
-from napari_simmat.engine.masks import LabelIndex
+from napari_simmat.engine.label_index import LabelIndex
 from napari_simmat.engine.settings import AutomaticSettings
 from napari_simmat.io.files import user_folder
 from napari_simmat.widgets.segment.open_images import left_by_closed_tabs

@@ -8,7 +8,7 @@ from qtpy.QtCore import Qt
 
 from napari_simmat.annotation.predictions import EDITING
 from napari_simmat.checkpoints.loading import load_model
-from napari_simmat.engine.masks import LabelIndex
+from napari_simmat.engine.label_index import LabelIndex
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.widgets.segment.workspace import UNDONE
 from tests.widgets.scenes import iou

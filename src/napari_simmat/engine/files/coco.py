@@ -21,13 +21,10 @@ from napari_simmat.engine.files.outline_reading import (
 )
 from napari_simmat.engine.masks import ObjectMask
 from napari_simmat.engine.outlines import OutlineBudget, Ring, section_of
+from napari_simmat.io.axes import same_except_singletons
 from napari_simmat.io.files import write_text
-from napari_simmat.io.image_file import (
-    Limits,
-    RefusedFileError,
-    check_memory,
-    same_except_singletons,
-)
+from napari_simmat.io.limits import Limits
+from napari_simmat.io.refusals import RefusedFileError, check_memory
 
 NO_CLASS = "object"
 """Category of COCO objects without a class."""

@@ -14,16 +14,11 @@ from numpy.typing import NDArray
 
 from napari_simmat.engine.drawing import label_color
 from napari_simmat.engine.files.object_set import ObjectSection, ObjectSet
-from napari_simmat.engine.files.outline_reading import (
-    ReadObject,
-    as_label,
-    object_set_of,
-    plane_at,
-)
+from napari_simmat.engine.files.outline_reading import ReadObject, as_label, object_set_of, plane_at
 from napari_simmat.engine.files.polygons import polygons
 from napari_simmat.engine.outlines import OutlineBudget, Ring, is_upright_rectangle, section_of
-from napari_simmat.io.image_file import RefusedFileError
 from napari_simmat.io.reference import ImageReference
+from napari_simmat.io.refusals import RefusedFileError
 
 CRS_NAME = "urn:ogc:def:crs:EPSG::{}"
 """How GeoJSON names a coordinate reference system."""

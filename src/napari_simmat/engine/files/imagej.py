@@ -22,7 +22,8 @@ from napari_simmat.engine.files.outline_reading import (
 from napari_simmat.engine.files.polygons import contours
 from napari_simmat.engine.outlines import OutlineBudget, Ring, section_of
 from napari_simmat.io.files import format_size
-from napari_simmat.io.image_file import Limits, RefusedFileError
+from napari_simmat.io.limits import Limits
+from napari_simmat.io.refusals import RefusedFileError
 
 _ROI_END = 60_536
 """ImageJ ROIs hold no coordinate above this."""

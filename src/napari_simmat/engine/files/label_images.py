@@ -14,12 +14,13 @@ import numpy as np
 from napari_simmat._text import format_shape
 from napari_simmat.engine.files.object_set import ObjectSet
 from napari_simmat.engine.files.outline_reading import LARGEST_LIST, OTHER_SHAPE, usual_axes
-from napari_simmat.io.dicom import write_seg
-from napari_simmat.io.image_file import RefusedFileError, same_except_singletons
+from napari_simmat.io.axes import same_except_singletons
+from napari_simmat.io.dicom_seg import write_seg
 from napari_simmat.io.itk import write_labels_itk
 from napari_simmat.io.nifti import write_labels_nifti
 from napari_simmat.io.readers import read_labels
 from napari_simmat.io.reference import ImageReference
+from napari_simmat.io.refusals import RefusedFileError
 from napari_simmat.io.tiff_writing import write_labels_tiff
 from napari_simmat.io.zarr import read_label_properties, write_labels_zarr
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_simmat.engine.masks import ObjectMask, label_windows
-from napari_simmat.io.image_file import label_dtype
+from napari_simmat.io.axes import label_dtype
 from napari_simmat.io.reference import ImageReference
 
 

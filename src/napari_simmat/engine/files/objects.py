@@ -32,11 +32,11 @@ from napari_simmat.engine.files.label_images import (
 from napari_simmat.engine.files.object_set import ObjectSet
 from napari_simmat.engine.files.outline_reading import LARGEST_LIST, usual_axes
 from napari_simmat.engine.files.spatial import spatial_problem
-from napari_simmat.io.dicom import seg_problem
+from napari_simmat.io.dicom_seg import seg_problem
 from napari_simmat.io.files import atomic_write, check_size
-from napari_simmat.io.image_file import RefusedFileError, unreadable
 from napari_simmat.io.readers import IMAGE_ENDINGS
 from napari_simmat.io.reference import ImageReference
+from napari_simmat.io.refusals import RefusedFileError, unreadable
 from napari_simmat.io.zarr import axes_problem, check_is_no_image
 
 OUTLINE_ENDINGS = (".json", ".geojson", ".zip", ".roi")

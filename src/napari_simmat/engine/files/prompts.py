@@ -14,7 +14,7 @@ from napari_simmat.engine.files.object_set import ObjectSet
 from napari_simmat.engine.files.objects import OUTLINE_ENDINGS, read_objects
 from napari_simmat.engine.files.prompt_csv import read_prompts_csv
 from napari_simmat.engine.prompts import LazyPrompts, Prompt
-from napari_simmat.io.image_file import same_except_singletons
+from napari_simmat.io.axes import same_except_singletons
 from napari_simmat.io.readers import read_labels
 from napari_simmat.io.reference import ImageReference
 

@@ -18,8 +18,8 @@ from napari_simmat.widgets.batch.opened_result import OpenedResult, open_result_
 from napari_simmat.widgets.batch.preflight import RunPreflight, preflight_job
 from napari_simmat.widgets.batch.request import BatchRequest, save_request, single_task_request
 from napari_simmat.widgets.child_process import Ending
-from napari_simmat.widgets.controls import Status, StatusKind
 from napari_simmat.widgets.job_controller import JobController
+from napari_simmat.widgets.status_line import Status, StatusKind
 from napari_simmat.widgets.worker import BackgroundJob, later
 
 SCANNING = "Scanning files"

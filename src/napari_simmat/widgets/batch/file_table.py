@@ -10,7 +10,7 @@ from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QWidget
 
-from napari_simmat.widgets.controls import Tone, tone_color
+from napari_simmat.widgets.tones import Tone, tone_color
 
 TABLE_COLUMNS = ("File", "State", "Objects", "Time", "Message")
 _TONES: dict[str, Tone] = {

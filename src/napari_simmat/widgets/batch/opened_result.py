@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from napari_simmat.batch.record import read_record
-from napari_simmat.io.image_file import ImageFile, same_except_singletons
+from napari_simmat.io.axes import same_except_singletons
+from napari_simmat.io.image_file import ImageFile
 from napari_simmat.io.readers import read_image, read_labels, stem_of
 from napari_simmat.progress import Job, Progress
 

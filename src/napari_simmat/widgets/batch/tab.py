@@ -35,7 +35,6 @@ from napari_simmat.widgets.controls import (
     CollapsibleSection,
     ComboBox,
     MainButton,
-    Status,
     form_rows,
     hbox,
     text_label,
@@ -45,6 +44,7 @@ from napari_simmat.widgets.forms import EverythingForm, Options, PathField, Pixe
 from napari_simmat.widgets.job_tab import JobTab
 from napari_simmat.widgets.layer_data import PROVENANCE
 from napari_simmat.widgets.model_picker import ModelPicker
+from napari_simmat.widgets.status_line import Status
 
 PAUSE, RESUME, STOP, STOP_AT_ONCE = "Pause", "Resume", "Stop", "Stop at once"
 EVERYTHING, NEXT_TO_IMAGE, ONE_FILE = PROMPTS = (

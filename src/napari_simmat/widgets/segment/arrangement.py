@@ -13,7 +13,6 @@ from qtpy.QtCore import QObject
 
 from napari_simmat.io.reference import resample_job
 from napari_simmat.progress import Progress
-from napari_simmat.widgets.controls import Status
 from napari_simmat.widgets.layer_data import (
     channel_axis,
     channels_in_front,
@@ -23,6 +22,7 @@ from napari_simmat.widgets.layer_data import (
 from napari_simmat.widgets.placement import REFERENCE, ImageGeometry, image_shape, reference_of
 from napari_simmat.widgets.segment.inference import InferenceQueue
 from napari_simmat.widgets.segment.workspace import Workspace
+from napari_simmat.widgets.status_line import Status
 from napari_simmat.widgets.worker import BackgroundJob
 
 _RANK = 1

@@ -37,7 +37,6 @@ from napari_simmat.engine.coordinates import AxisOrder, transposed_view
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.seeds import prompts_at, prompts_from_labels
 from napari_simmat.progress import Progress
-from napari_simmat.widgets.controls import Status
 from napari_simmat.widgets.readers import PATH
 from napari_simmat.widgets.segment.inference import InferenceQueue
 from napari_simmat.widgets.segment.labeled_region import within_shapes
@@ -45,6 +44,7 @@ from napari_simmat.widgets.segment.layer_editor import LayerEditor
 from napari_simmat.widgets.segment.object_actions import NOT_ON_IMAGE
 from napari_simmat.widgets.segment.open_images import LayerSession
 from napari_simmat.widgets.segment.workspace import Workspace, needs_image, needs_plane
+from napari_simmat.widgets.status_line import Status
 from napari_simmat.widgets.worker import BackgroundJob, later
 
 if TYPE_CHECKING:

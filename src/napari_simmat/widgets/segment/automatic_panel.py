@@ -9,7 +9,6 @@ from qtpy.QtWidgets import QCheckBox, QWidget
 from napari_simmat._text import pluralize
 from napari_simmat.widgets.controls import (
     CollapsibleSection,
-    LayerChoice,
     hbox,
     keep_place,
     text_label,
@@ -17,6 +16,7 @@ from napari_simmat.widgets.controls import (
     vbox,
 )
 from napari_simmat.widgets.forms import EverythingForm
+from napari_simmat.widgets.layer_choice import LayerChoice
 from napari_simmat.widgets.segment.outputs import CHOSEN, PREVIEW
 from napari_simmat.widgets.segment.panel import KEYS, Panel
 

@@ -33,16 +33,16 @@ from napari_simmat.annotation.session_file import (
 )
 from napari_simmat.annotation.session_lines import AdaptedModelFile, SessionHeader
 from napari_simmat.annotation.session_replay import Replayed, replay_job
-from napari_simmat.engine.masks import LabelIndex
+from napari_simmat.engine.label_index import LabelIndex
 from napari_simmat.io.files import copy_job, remove, user_folder
 from napari_simmat.progress import Job, Progress
-from napari_simmat.widgets.controls import Status
 from napari_simmat.widgets.segment import outputs
 from napari_simmat.widgets.segment.inference import InferenceQueue
 from napari_simmat.widgets.segment.layer_editor import LayerEditor
 from napari_simmat.widgets.segment.open_images import LayerSession
 from napari_simmat.widgets.segment.outputs import class_numbers, extended_names
 from napari_simmat.widgets.segment.workspace import Workspace, needs_image
+from napari_simmat.widgets.status_line import Status
 from napari_simmat.widgets.worker import BackgroundJob, Worker, WorkerTask, later, sentence
 
 log = logging.getLogger(__name__)

@@ -24,7 +24,6 @@ from napari_simmat.annotation.predictions import (
 )
 from napari_simmat.annotation.prompt_grouping import objects_on
 from napari_simmat.annotation.prompt_state import Plane, plane_names
-from napari_simmat.widgets.controls import Status
 from napari_simmat.widgets.placement import ImageGeometry
 from napari_simmat.widgets.segment.arrangement import LayerArrangement
 from napari_simmat.widgets.segment.automatic import AutomaticSegmentation
@@ -41,6 +40,7 @@ from napari_simmat.widgets.segment.propagation import EmbeddingPrefetcher, Propa
 from napari_simmat.widgets.segment.review import DraftReview
 from napari_simmat.widgets.segment.workspace import Workspace, needs_image, needs_plane
 from napari_simmat.widgets.shortcuts import shortcut_text
+from napari_simmat.widgets.status_line import Status
 
 READY = "Ready: click on an object, or draw a box around it."
 NO_TOOL = "Ready: choose Point or Box, then mark an object."

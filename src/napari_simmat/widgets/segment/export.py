@@ -33,18 +33,14 @@ from napari_simmat.io.readers import label_ending
 from napari_simmat.io.reference import ImageReference
 from napari_simmat.io.zarr import METADATA_FILES
 from napari_simmat.progress import Job, Progress
-from napari_simmat.widgets.controls import Status
 from napari_simmat.widgets.layer_data import canvas_size
-from napari_simmat.widgets.placement import (
-    ImageGeometry,
-    shown_axes,
-    time_axis_of,
-)
+from napari_simmat.widgets.placement import ImageGeometry, shown_axes, time_axis_of
 from napari_simmat.widgets.segment.autosave import READ_RANK
 from napari_simmat.widgets.segment.layer_editor import LayerEditor
 from napari_simmat.widgets.segment.object_actions import ObjectActions
 from napari_simmat.widgets.segment.open_images import LayerSession
 from napari_simmat.widgets.segment.workspace import LOADING, Workspace
+from napari_simmat.widgets.status_line import Status
 from napari_simmat.widgets.worker import BackgroundJob, Worker, WorkerTask
 
 _RANK = 1

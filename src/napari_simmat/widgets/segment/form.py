@@ -20,24 +20,25 @@ from napari_simmat.widgets.controls import (
     INDENT,
     CollapsibleSection,
     ComboBox,
-    LayerChoice,
     MenuButton,
-    StatusLine,
     VerticalScroll,
     form_rows,
     hbox,
     vbox,
 )
+from napari_simmat.widgets.layer_choice import LayerChoice
 from napari_simmat.widgets.model_picker import ModelPicker
 from napari_simmat.widgets.placement import DEPTH_NAMES
 from napari_simmat.widgets.segment.automatic_panel import AutomaticPanel, ReviewPanel
 from napari_simmat.widgets.segment.candidate_strip import CandidateStrip
-from napari_simmat.widgets.segment.channel_tools import ChannelPanel
+from napari_simmat.widgets.segment.channel_panel import ChannelPanel
 from napari_simmat.widgets.segment.compute_choice import ComputeChoice
 from napari_simmat.widgets.segment.folder_panel import FolderPanel
 from napari_simmat.widgets.segment.form_choice import FormChoice
+from napari_simmat.widgets.segment.learn_panel import LearnPanel
 from napari_simmat.widgets.segment.level_choice import LevelChoice
-from napari_simmat.widgets.segment.object_panel import LearnPanel, ObjectPanel, rows_of, voxel_of
+from napari_simmat.widgets.segment.object_panel import ObjectPanel
+from napari_simmat.widgets.segment.object_table import rows_of, voxel_of
 from napari_simmat.widgets.segment.open_images import LayerSession
 from napari_simmat.widgets.segment.outputs import CHOSEN, CLASSES, PREVIEW
 from napari_simmat.widgets.segment.patient_view import CONVENTIONS
@@ -47,6 +48,7 @@ from napari_simmat.widgets.segment.stack_panel import EncodingPanel, StackAxis, 
 from napari_simmat.widgets.segment.tracks import TracksPanel
 from napari_simmat.widgets.segment.welcome import TourPanel, WelcomePanel
 from napari_simmat.widgets.shortcuts import shortcut_text
+from napari_simmat.widgets.status_line import StatusLine
 from napari_simmat.widgets.worker import later
 
 MODEL = "Model and layers"

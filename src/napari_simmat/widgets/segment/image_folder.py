@@ -21,7 +21,6 @@ from napari_simmat.batch.outputs import LabeledObjects
 from napari_simmat.batch.plan import Plan
 from napari_simmat.io.readers import label_ending, stem_of
 from napari_simmat.progress import Job
-from napari_simmat.widgets.controls import Status
 from napari_simmat.widgets.layer_data import image_geometry, image_value, layer_info, layer_key
 from napari_simmat.widgets.segment import outputs
 from napari_simmat.widgets.segment.autosave import Autosave, Recovery, Snapshot
@@ -40,6 +39,7 @@ from napari_simmat.widgets.segment.open_images import LayerSession
 from napari_simmat.widgets.segment.propagation import NEIGHBORS, around
 from napari_simmat.widgets.segment.workspace import Workspace
 from napari_simmat.widgets.shortcuts import shortcut_text
+from napari_simmat.widgets.status_line import Status
 from napari_simmat.widgets.worker import BackgroundJob, Worker, WorkerTask
 
 _NAMED = 3

@@ -9,7 +9,7 @@ from qtpy.QtCore import QObject, Qt, Signal
 from napari_simmat.annotation.inference_service import InferenceService
 from napari_simmat.annotation.predictions import Prediction, PredictionRequest
 from napari_simmat.progress import Progress
-from napari_simmat.widgets.controls import Status
+from napari_simmat.widgets.status_line import Status
 from napari_simmat.widgets.torch_import import import_torch_job
 from napari_simmat.widgets.worker import Worker, WorkerTask
 

@@ -10,7 +10,8 @@ from napari.layers import Labels
 
 from napari_simmat.annotation.history import LayerEdit
 from napari_simmat.annotation.label_editor import LabelEditor
-from napari_simmat.engine.masks import LabelEdit, LabelIndex
+from napari_simmat.engine.label_edit import LabelEdit
+from napari_simmat.engine.label_index import LabelIndex
 
 
 class LayerEditor(LabelEditor):

@@ -37,7 +37,6 @@ from napari_simmat.io.files import user_folder
 from napari_simmat.models.spec import ModelSpec
 from napari_simmat.progress import Job, Progress
 from napari_simmat.training.evidence import FEW
-from napari_simmat.widgets.controls import Status
 from napari_simmat.widgets.segment.autosave import Autosave
 from napari_simmat.widgets.segment.form_choice import FormChoice
 from napari_simmat.widgets.segment.inference import InferenceQueue
@@ -45,6 +44,7 @@ from napari_simmat.widgets.segment.labeled_region import within_shapes
 from napari_simmat.widgets.segment.layer_editor import LayerEditor
 from napari_simmat.widgets.segment.open_images import LayerSession
 from napari_simmat.widgets.segment.workspace import Workspace, needs_image
+from napari_simmat.widgets.status_line import Status
 from napari_simmat.widgets.torch_import import import_torch_job
 from napari_simmat.widgets.worker import BackgroundJob, Worker, later
 

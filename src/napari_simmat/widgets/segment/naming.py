@@ -11,16 +11,16 @@ from qtpy.QtCore import QObject
 
 from napari_simmat._text import is_or_are, pluralize
 from napari_simmat.annotation.history import ObjectEntry
-from napari_simmat.engine.masks import LabelIndex
+from napari_simmat.engine.label_index import LabelIndex
 from napari_simmat.engine.naming import NamedObjects, check_known
 from napari_simmat.progress import Job, Progress
-from napari_simmat.widgets.controls import Status
 from napari_simmat.widgets.segment.form_choice import FormChoice
 from napari_simmat.widgets.segment.inference import InferenceQueue
 from napari_simmat.widgets.segment.layer_editor import LayerEditor
 from napari_simmat.widgets.segment.object_actions import listed
 from napari_simmat.widgets.segment.open_images import LayerSession
 from napari_simmat.widgets.segment.workspace import UNDO, Workspace, needs_image
+from napari_simmat.widgets.status_line import Status
 from napari_simmat.widgets.worker import BackgroundJob
 
 _RANK = 1

@@ -22,19 +22,15 @@ from napari_simmat.annotation.object_changes import (
     write_objects,
 )
 from napari_simmat.annotation.predictions import Prediction
-from napari_simmat.annotation.prompt_state import (
-    Plane,
-    plane_names,
-    plane_of,
-)
+from napari_simmat.annotation.prompt_state import Plane, plane_names, plane_of
 from napari_simmat.engine.coordinates import inverse_order, reordered, transposed_view
 from napari_simmat.engine.masks import ObjectMask
-from napari_simmat.widgets.controls import Status
 from napari_simmat.widgets.placement import shown_axes
 from napari_simmat.widgets.segment.layer_editor import LayerEditor
 from napari_simmat.widgets.segment.open_images import LayerSession
 from napari_simmat.widgets.segment.workspace import UNDO, Workspace, needs_image, needs_plane
 from napari_simmat.widgets.shortcuts import shortcut_text
+from napari_simmat.widgets.status_line import Status
 
 _NAMED_OBJECTS = 3
 """More objects than these are counted in a message, not listed."""

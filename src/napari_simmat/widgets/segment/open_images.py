@@ -15,7 +15,7 @@ from napari.layers import Labels, Layer
 
 from napari_simmat.annotation.history import Command, LayerEdit, UndoStack
 from napari_simmat.annotation.image_session import ImageSession
-from napari_simmat.engine.masks import LabelIndex
+from napari_simmat.engine.label_index import LabelIndex
 from napari_simmat.widgets.placement import ImageGeometry
 from napari_simmat.widgets.segment.layer_editor import LayerEditor
 

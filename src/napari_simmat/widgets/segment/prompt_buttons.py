@@ -5,9 +5,10 @@ from __future__ import annotations
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QAbstractButton, QSizePolicy, QStackedLayout, QToolButton, QWidget
 
-from napari_simmat.widgets.controls import Button, MainButton, MenuButton, hbox, set_tone, vbox
+from napari_simmat.widgets.controls import Button, MainButton, MenuButton, hbox, vbox
 from napari_simmat.widgets.segment.panel import KEYS, Panel
 from napari_simmat.widgets.segment.prompt_tools import TOOLS, Tool
+from napari_simmat.widgets.tones import set_tone
 
 _UNDO_WIDTH = 48
 """Pixels, with room for the list, so that nothing moves when there is something to redo."""

@@ -23,13 +23,13 @@ from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.refinement import prompt_steps
 from napari_simmat.io.files import format_size
 from napari_simmat.progress import Progress
-from napari_simmat.widgets.controls import Status
 from napari_simmat.widgets.placement import ImageGeometry
 from napari_simmat.widgets.segment.inference import InferenceQueue
 from napari_simmat.widgets.segment.object_actions import ObjectActions
 from napari_simmat.widgets.segment.open_images import LayerSession
 from napari_simmat.widgets.segment.stack_panel import PlaneBar
 from napari_simmat.widgets.segment.workspace import Workspace
+from napari_simmat.widgets.status_line import Status
 from napari_simmat.widgets.worker import BackgroundJob, later
 
 if TYPE_CHECKING:

@@ -19,10 +19,10 @@ from napari_simmat.widgets.controls import (
     hbox,
     text_label,
     thin_bar,
-    tone_color,
     vbox,
 )
 from napari_simmat.widgets.segment.panel import KEYS, Panel
+from napari_simmat.widgets.tones import tone_color
 
 Direction = Literal["both", "up", "down"]
 _DIRECTIONS: dict[Direction, str] = {

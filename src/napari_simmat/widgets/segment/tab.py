@@ -14,7 +14,6 @@ from superqt.utils import signals_blocked
 
 from napari_simmat.annotation.prompt_state import Plane
 from napari_simmat.batch.plan import Plan
-from napari_simmat.widgets.controls import Status, StatusKind
 from napari_simmat.widgets.layer_data import layer_key
 from napari_simmat.widgets.samples import OFFERED
 from napari_simmat.widgets.segment.autosave import Autosave, Recovery, Snapshot
@@ -41,6 +40,7 @@ from napari_simmat.widgets.segment.tracks import JOIN_PLANES, ObjectTracks
 from napari_simmat.widgets.segment.welcome import TourState
 from napari_simmat.widgets.segment.workspace import needs_image
 from napari_simmat.widgets.shortcuts import KeyBindings, ListShortcuts
+from napari_simmat.widgets.status_line import Status, StatusKind
 from napari_simmat.widgets.worker import WorkerTask, later
 
 CHOOSE_MODEL = "Choose a model."

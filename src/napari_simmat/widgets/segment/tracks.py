@@ -13,6 +13,8 @@ from qtpy.QtWidgets import QWidget
 from napari_simmat._text import pluralize
 from napari_simmat.annotation.prompt_state import Plane, plane_of
 from napari_simmat.engine.coordinates import inverse_order, reordered
+from napari_simmat.engine.label_edit import LabelEdit
+from napari_simmat.engine.label_index import LabelIndex
 from napari_simmat.engine.linking import (
     Lineage,
     Node,
@@ -20,16 +22,16 @@ from napari_simmat.engine.linking import (
     renumber_job,
     require_laptrack,
 )
-from napari_simmat.engine.masks import LabelEdit, LabelIndex
 from napari_simmat.engine.settings import LinkSettings
 from napari_simmat.progress import Job, Progress
-from napari_simmat.widgets.controls import Button, ComboBox, Status, hbox, text_label, vbox
+from napari_simmat.widgets.controls import Button, ComboBox, hbox, text_label, vbox
 from napari_simmat.widgets.garbage import no_garbage_collection
 from napari_simmat.widgets.placement import TIME_NAMES, time_axis_of
 from napari_simmat.widgets.segment.layer_editor import LayerEditor
 from napari_simmat.widgets.segment.open_images import LayerSession
 from napari_simmat.widgets.segment.stack_panel import StackAxis
 from napari_simmat.widgets.segment.workspace import UNDO, Workspace
+from napari_simmat.widgets.status_line import Status
 from napari_simmat.widgets.worker import BackgroundJob, Worker, later
 
 TRACKS = "SimMAT tracks"

@@ -23,8 +23,7 @@ from napari_simmat.annotation.image_value import ImageValue
 from napari_simmat.annotation.predictions import ChosenModel, PredictionRequest, Subject
 from napari_simmat.annotation.prompt_state import Plane, Prompts, PromptState
 from napari_simmat.engine.coordinates import AxisOrder
-from napari_simmat.engine.masks import LabelIndex
-from napari_simmat.widgets.controls import Status, StatusKind
+from napari_simmat.engine.label_index import LabelIndex
 from napari_simmat.widgets.garbage import CLOSED
 from napari_simmat.widgets.layer_data import PROVENANCE
 from napari_simmat.widgets.placement import ImageGeometry
@@ -42,6 +41,7 @@ from napari_simmat.widgets.segment.prompt_adapters import BOXES, POINTS, is_draw
 from napari_simmat.widgets.segment.prompt_layers import PromptLayers
 from napari_simmat.widgets.segment.prompt_tools import Tool
 from napari_simmat.widgets.shortcuts import shortcut_text
+from napari_simmat.widgets.status_line import Status, StatusKind
 from napari_simmat.widgets.worker import later
 
 LAYER_GONE = "The layer is gone"

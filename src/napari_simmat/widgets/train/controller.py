@@ -15,8 +15,8 @@ from napari_simmat._text import format_duration
 from napari_simmat.datasets.labeled_image import LabeledImage
 from napari_simmat.progress import JobEvent, time_left
 from napari_simmat.widgets.child_process import Ending
-from napari_simmat.widgets.controls import Status
 from napari_simmat.widgets.job_controller import JobController
+from napari_simmat.widgets.status_line import Status
 from napari_simmat.widgets.train.curve_history import CurveHistory
 from napari_simmat.widgets.train.folder_check import CHECKING, FolderCheck, check_folder_job
 from napari_simmat.widgets.train.request import TrainRequest

@@ -30,13 +30,13 @@ from napari_simmat.widgets.controls import (
     Button,
     CollapsibleSection,
     ComboBox,
-    LayerChoice,
     form_rows,
     remove_button,
     text_label,
     vbox,
 )
 from napari_simmat.widgets.forms import Options, PathField, PixelShape
+from napari_simmat.widgets.layer_choice import LayerChoice
 from napari_simmat.widgets.layer_data import layer_info, layer_key
 from napari_simmat.widgets.model_picker import ModelPicker
 from napari_simmat.widgets.segment.outputs import CHOSEN, PREVIEW

@@ -14,21 +14,13 @@ from qtpy.QtGui import QColor, QShowEvent
 from qtpy.QtWidgets import QGridLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
 from superqt.utils import qthrottled
 
-from napari_simmat.widgets.controls import (
-    Button,
-    ComboBox,
-    MainButton,
-    Status,
-    StatusKind,
-    hbox,
-    set_tone,
-    text_label,
-    vbox,
-)
+from napari_simmat.widgets.controls import Button, ComboBox, MainButton, hbox, text_label, vbox
 from napari_simmat.widgets.garbage import no_garbage_collection
 from napari_simmat.widgets.job_tab import JobTab
 from napari_simmat.widgets.layer_data import ImageWatch, layer_key
 from napari_simmat.widgets.segment.outputs import OBJECTS
+from napari_simmat.widgets.status_line import Status, StatusKind
+from napari_simmat.widgets.tones import set_tone
 from napari_simmat.widgets.train.controller import Metrics, TrainingController
 from napari_simmat.widgets.train.curve_history import CurveHistory, Points
 from napari_simmat.widgets.train.folder_check import CHECKING, READY

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from napari_simmat.models.multiscale import ALL_VIEWS, AVERAGED_VIEWS, LevelWindow
+from napari_simmat.models.multiscale import LevelWindow
+from napari_simmat.models.symmetric_views import ALL_VIEWS, AVERAGED_VIEWS
 from napari_simmat.models.tuning import build_network
 from napari_simmat.progress import finish
 

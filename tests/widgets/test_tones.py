@@ -10,7 +10,8 @@ from qtpy.QtWidgets import QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_simmat.widgets.batch.controller import OPENABLE_STATES
 from napari_simmat.widgets.batch.file_table import FileRow
-from napari_simmat.widgets.controls import CollapsibleSection, Status, StatusKind
+from napari_simmat.widgets.controls import CollapsibleSection
+from napari_simmat.widgets.status_line import Status, StatusKind
 from tests.nightly import nightly_but
 from tests.widgets.hands import Headless
 

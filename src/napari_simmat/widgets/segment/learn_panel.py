@@ -1,0 +1,193 @@
+"""`LearnPanel`: learning from the committed objects, and what came of it."""
+
+from __future__ import annotations
+
+from napari import Viewer
+from napari.layers import Shapes
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QButtonGroup, QCheckBox, QInputDialog, QWidget
+
+from napari_simmat._text import pluralize
+from napari_simmat.progress import Progress
+from napari_simmat.training.evidence import FEW, LEAP
+from napari_simmat.widgets.controls import (
+    INDENT,
+    Button,
+    CollapsibleSection,
+    hbox,
+    text_label,
+    thin_bar,
+    vbox,
+)
+from napari_simmat.widgets.layer_choice import LayerChoice
+from napari_simmat.widgets.segment.automatic_panel import MORE_SETTINGS
+from napari_simmat.widgets.segment.learning import MIN_OBJECTS, AdaptPanelState
+from napari_simmat.widgets.segment.prompt_adapters import BOXES
+
+LEARN, LEARN_AGAIN, CANCEL = "Learn from these objects", "Learn again", "Cancel"
+COMMIT_MORE = "Commit {}, and the model can learn from them."
+AGAIN_AFTER = "Learn again after {}."
+LEARNS = "Learns from {} in a minute or two; you can keep working."
+FEW_LEARN = "From fewer than {} only a gain of {:.0f} points can be told from chance."
+LEARNS_CHANNELS = "Trains a transfer layer for all {} channels; empty ones are left out and named."
+GOES_ON = "Learning was interrupted: with the same objects it goes on from there."
+SCORES = "Objects left out, mean IoU: {}."
+COMPLETE_TIP = (
+    "What has no label is background. Otherwise it counts as unknown, beyond a ring around each "
+    "object."
+)
+REGION_TIP = "A shapes layer: all objects are labeled within its shapes"
+
+
+class LearnPanel(QWidget):
+    """Starts and shows learning, compares before and after, and names what is to be kept."""
+
+    started = Signal()
+    stopped = Signal()
+    compared = Signal(bool)
+    """Show the masks after learning, or those before it."""
+    named = Signal(str)
+    """Keep what was learned as a model of this name."""
+
+    def __init__(self, viewer: Viewer) -> None:
+        super().__init__()
+        self._state = AdaptPanelState()
+        self.hint = text_label("muted")
+        self.complete = QCheckBox("All objects are labeled")
+        self.complete.setToolTip(COMPLETE_TIP)
+        self.region = LayerChoice(
+            viewer, Shapes, "in the whole image", lambda layer: layer.name == BOXES
+        )
+        self.region.setToolTip(REGION_TIP)
+        self.all_channels = QCheckBox("")
+        self.start = Button("")
+        self.bar = thin_bar()
+        self.result = text_label()
+        self.before = Button("Before", "", "The masks of the model as it was")
+        self.after = Button("After", "", "The masks of the model that has learned")
+        self.keep = Button("Keep as model ...", "", "Name it, and use it on other images")
+        both = QButtonGroup(self)
+        for button in (self.before, self.after):
+            button.setCheckable(True)
+            both.addButton(button)
+        self._outcome = QWidget()
+        options = QWidget()
+        vbox(self.all_channels, hbox(self.complete, (self.region, 1)), parent=options)
+        self.more = CollapsibleSection(MORE_SETTINGS, options)
+        compare = hbox((self.before, 1), (self.after, 1), (self.keep, 2))
+        vbox(self.result, compare, parent=self._outcome)
+        vbox(
+            self.hint,
+            self.start,
+            self.bar,
+            self._outcome,
+            self.more,
+            parent=self,
+            indent=INDENT,
+        )
+        self.complete.toggled.connect(self.region.setVisible)
+        self.all_channels.toggled.connect(self._show)
+        self.start.clicked.connect(self._on_start)
+        self.before.clicked.connect(lambda: self.compared.emit(False))
+        self.after.clicked.connect(lambda: self.compared.emit(True))
+        self.keep.clicked.connect(self._on_keep)
+        self.region.setVisible(False)
+        self._show()
+
+    @property
+    def takes_all_channels(self) -> bool:
+        """Whether to learn from all channels of the image."""
+        return self._state.channels > 0 and self.all_channels.isChecked()
+
+    @property
+    def labeled_within(self) -> Shapes | bool:
+        """Where all objects are labeled: within shapes, everywhere, or nowhere for sure."""
+        if not self.complete.isChecked():
+            return False
+        layer = self.region.value()
+        return layer if isinstance(layer, Shapes) else True
+
+    def set_state(self, state: AdaptPanelState) -> None:
+        """Show what can be done, what goes on, and what came of it."""
+        before, self._state = self._state, state
+        if (state.channels, state.takes_all) != (before.channels, before.takes_all):
+            self.all_channels.setChecked(state.takes_all)
+        self._show()
+
+    def set_progress(self, progress: Progress) -> None:
+        """Show how far it is; nothing else moves."""
+        self._state = self._state._replace(progress=progress)
+        self._show_progress()
+
+    def release(self) -> None:
+        """Stop following the viewer's layers."""
+        self.region.release()
+
+    def _show(self) -> None:
+        state, progress = self._state, self._state.progress
+        self._show_progress()
+        self.all_channels.setText(f"All {state.channels} channels")
+        self.all_channels.setVisible(state.channels > 0)
+        learns = progress is not None
+        for option in (self.complete, self.region, self.all_channels):
+            option.setEnabled(not learns)
+        again = LEARN if state.adapted is None else LEARN_AGAIN
+        self.start.setText(CANCEL if learns else again)
+        self.start.setEnabled(learns or state.ready)
+        # Once it has learned, there is nothing to start before there are more objects.
+        for part in (self.start, self.more):
+            part.setVisible(learns or state.ready or state.adapted is None)
+        self.bar.setVisible(learns)
+        learned, taught = state.adapted is not None, bool(state.taught)
+        for button in (self.before, self.after):
+            button.setVisible(learned)
+        self._outcome.setVisible(learned or taught)
+        sentence = "" if state.adapted is None else state.adapted.sentence
+        self.result.setText(" ".join(filter(None, [sentence, state.taught])))
+        (self.after if state.shows_adapted else self.before).setChecked(True)
+
+    def _show_progress(self) -> None:
+        self.hint.setText(hint(self._state, all_channels=self.takes_all_channels))
+        if (progress := self._state.progress) is not None:
+            self.bar.setRange(0, progress.total)
+            self.bar.setValue(progress.done)
+
+    def _on_start(self) -> None:
+        (self.started if self._state.progress is None else self.stopped).emit()
+
+    def _on_keep(self) -> None:
+        name, accepted = QInputDialog.getText(self, "Keep as model", "Name of the model")
+        if accepted and name.strip():
+            self.named.emit(name.strip())
+
+
+def hint(state: AdaptPanelState, *, all_channels: bool = False) -> str:
+    """What goes on, or what is missing until it can."""
+    if state.progress is not None:
+        message = state.progress.message
+        text = f"{message[:1].upper()}{message[1:]}."
+        return " ".join(filter(None, [text, scores_text(state.progress)]))
+    missing = pluralize(max(0, MIN_OBJECTS - state.new), "more object")
+    if not state.ready:
+        return (COMMIT_MORE if state.adapted is None else AGAIN_AFTER).format(missing)
+    if state.interrupted:
+        return GOES_ON
+    parts = [LEARNS.format(pluralize(state.new, "new object" if state.adapted else "object"))]
+    if state.new < FEW:
+        parts.append(FEW_LEARN.format(pluralize(FEW, "object"), LEAP))
+    if all_channels:
+        parts.append(LEARNS_CHANNELS.format(state.channels))
+    return " ".join(parts)
+
+
+def scores_text(progress: Progress) -> str:
+    """The scores of a `LearnProgress` so far; empty before the first."""
+    before, after = getattr(progress, "before", None), getattr(progress, "after", None)
+    if before is None:
+        return ""
+    figures = [
+        f"{kind} {getattr(before, kind):.0f}"
+        f"{'' if after is None else f' → {getattr(after, kind):.0f}'} %"
+        for kind in ("click", "box")
+    ]
+    return SCORES.format(", ".join(figures))
