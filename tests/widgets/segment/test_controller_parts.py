@@ -12,8 +12,9 @@ from napari_simmat.engine import detail_windows
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.refinement import Refiner
 from napari_simmat.progress import Progress
-from napari_simmat.widgets.segment.controller import CUT, CUT_WAITS, REFINED, STOP_ENCODING
+from napari_simmat.widgets.segment.controller import REFINED
 from napari_simmat.widgets.segment.large_plane import PART, PART_ALONE
+from napari_simmat.widgets.segment.plane_status import CUT, CUT_WAITS, STOP_ENCODING
 from tests.widgets.scenes import CENTERS, discs, gray, iou
 
 CLICK = CENTERS[1]

@@ -11,8 +11,9 @@ from qtpy.QtTest import QTest
 
 from napari_simmat.engine.propagation import PropagationProgress
 from napari_simmat.progress import Progress
-from napari_simmat.widgets.segment.controller import COMMITS_THEN, OPEN_ELSEWHERE, OPEN_THERE
+from napari_simmat.widgets.segment.controller import COMMITS_THEN, OPEN_THERE
 from napari_simmat.widgets.segment.object_actions import DOUBTFUL_PLANES, LEFT_OPEN
+from napari_simmat.widgets.segment.plane_status import OPEN_ELSEWHERE
 from napari_simmat.widgets.segment.propagation import (
     DOUBTFUL,
     KEPT,

@@ -10,7 +10,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QFileDialog
 
-from napari_simmat.widgets.segment.controller import PROPAGATED_HERE
+from napari_simmat.widgets.segment.plane_status import PROPAGATED_HERE
 from tests.widgets.scenes import iou
 from tests.widgets.segment.test_workspace_views import (
     BLOBS,

@@ -5,14 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from napari_simmat.widgets.segment.controller import (
-    HIDDEN,
-    NO_TOOL,
-    READY,
-    SHOW_IMAGE,
-    STILL_OPEN,
-    ready_on,
-)
+from napari_simmat.widgets.segment.controller import STILL_OPEN
+from napari_simmat.widgets.segment.plane_status import HIDDEN, NO_TOOL, READY, SHOW_IMAGE, ready_on
 from tests.widgets.scenes import CENTERS, discs, gray, iou
 
 OTHER = gray()[:, ::-1].copy()

@@ -36,21 +36,15 @@ from napari_simmat.widgets.segment.naming import ObjectNaming
 from napari_simmat.widgets.segment.object_actions import ObjectActions, PromptActions
 from napari_simmat.widgets.segment.open_images import LayerSession
 from napari_simmat.widgets.segment.patient_view import Convention, PatientView
+from napari_simmat.widgets.segment.plane_status import PlaneStatus, Said
 from napari_simmat.widgets.segment.propagation import EmbeddingPrefetcher, Propagation
 from napari_simmat.widgets.segment.review import DraftReview
 from napari_simmat.widgets.segment.workspace import Workspace, needs_image, needs_plane
-from napari_simmat.widgets.shortcuts import shortcut_text
 from napari_simmat.widgets.status_line import Status
 
-READY = "Ready: click on an object, or draw a box around it."
-NO_TOOL = "Ready: choose Point or Box, then mark an object."
-PROPAGATED_HERE = "Propagated to this plane: a click corrects it, Commit (C) writes all planes."
-HIDDEN = "{image} is segmented, but {front} lies in front of it."
-SHOW_IMAGE = "Show {image}"
 NOTHING_TO_COMMIT = "There is nothing to commit: click on an object first."
 COMMITS_THEN = "All planes are committed once the objects are propagated."
 OPEN_THERE = "Nothing is open on this plane: go to {planes}, and press C there."
-OPEN_ELSEWHERE = "Prompts are open on {planes} too: Propagate ({key}) joins them."
 STILL_OPEN = "{image} still has uncommitted prompts."
 NOT_COMMITTED = (
     "Not committed: {image} was left before the mask was ready. Go back and press C again."
@@ -64,9 +58,6 @@ DROPPED = "What was propagated is discarded; its prompts are still open."
 DRAFTS_DROPPED = "Discarded {drafts}."
 BRING_BACK = "Bring back"
 SEGMENT = "Segment"
-STOP_ENCODING = "Stop encoding"
-CUT = "The mask ends where the encoded part does."
-CUT_WAITS = f"{CUT} It is committed once it is refined."
 REFINED = "Refined on the whole image."
 
 
@@ -80,20 +71,6 @@ class Waiting(NamedTuple):
 
 
 NOTHING = Waiting()
-
-
-class Said(NamedTuple):
-    """What was said last of the current plane, from which it is said again as work goes on.
-
-    The status line is made of it: `before`, what a click does or what was predicted, and `after`.
-    """
-
-    status: Status
-    """What was predicted; of kind ``ready``, without words, what a click does."""
-    before: str = ""
-    after: tuple[str, ...] = ()
-    prediction: Prediction | None = None
-    """That this is about."""
 
 
 class SegmentController(QObject):
@@ -119,6 +96,8 @@ class SegmentController(QObject):
         How planes of patients are seen.
     linked_planes
         Rolled axes show the place that was pointed at.
+    plane_status
+        What the status line says of the current plane.
     actions
         The user's actions by name, but for those that need a value of the form.
     waiting
@@ -167,14 +146,13 @@ class SegmentController(QObject):
         # again, as after a change of view, when the same indices mean another plane.
         self._plane: Plane | None = None
         self._missed = ""  # what the next status begins with
-        self._said: Said | None = None
-        self._composed: Status | None = None  # the status line made of it
-        self._shown: Status | None = None  # what the status line shows, whoever said it
-        self._large = LargePlane(inference, self)
-        self._large.changed.connect(self._say_on)
-        self._large.encoded.connect(self._on_encoded)
-        self._large.failed.connect(self._on_failed)
-        workspace.status.connect(partial(setattr, self, "_shown"))
+        self._large = large = LargePlane(inference, self)
+        self.plane_status = PlaneStatus(
+            workspace, inference, self.propagation, large, lambda: self.waiting.plane is not None
+        )
+        self.plane_status.encoding_declined.connect(self._decline_whole)
+        large.encoded.connect(self._on_encoded)
+        large.failed.connect(self._on_failed)
         workspace.prompt_layers.edited.connect(self._settle)
         workspace.replayed.connect(self._on_replayed)
         workspace.prediction_wanted.connect(self.request)
@@ -326,7 +304,7 @@ class SegmentController(QObject):
         if session.prompt_state:
             self.request(again=True)
         else:
-            self._say_ready()
+            self.plane_status.say_ready()
 
     @needs_image
     def commit_all(self, session: LayerSession) -> None:
@@ -382,7 +360,7 @@ class SegmentController(QObject):
         prediction = session.prediction(plane)
         if prediction is not None and prediction.cut and self._large.busy:
             self.waiting = Waiting(plane)
-            self._say_on()
+            self.plane_status.say_on()
             return
         if prediction is not None:
             self.objects.commit(plane, prediction)
@@ -515,7 +493,7 @@ class SegmentController(QObject):
         if not request.objects:
             missed, self._missed = self._missed, ""
             after = (self.patient_view.words(session.geometry.remark), prediction.note)
-            self._say(Said(Status("ready", ""), missed, after, prediction))
+            self.plane_status.say(Said(Status("ready", ""), missed, after, prediction))
             self._offer_channels(session)
         elif not request.whole or request.state == session.prompt_state.on(plane):
             before = session.prediction(plane)
@@ -549,8 +527,8 @@ class SegmentController(QObject):
         text = described(prediction, None if edited is None else edited.label)
         before, self._missed = self._missed, ""
         status = replace(Status("done", text), seconds=seconds)
-        after = (self._join_hint(session, plane), remark)
-        self._say(Said(status, before, after, prediction))
+        after = (self.plane_status.join_hint(session, plane), remark)
+        self.plane_status.say(Said(status, before, after, prediction))
 
     @needs_image
     def _on_encoded(self, session: LayerSession) -> None:
@@ -561,9 +539,13 @@ class SegmentController(QObject):
         prediction = session.prediction(large.plane)
         if prediction is not None and prediction.part:
             self.request(again=True, whole=True)
-        elif self._said is not None:
-            self._said = self._said._replace(prediction=None)  # it is of the whole now
-            self._say_on()
+        else:
+            self.plane_status.say_of_the_whole()
+
+    def _decline_whole(self) -> None:
+        """The user does without the whole of a large plane, and a commit does not wait for it."""
+        self._stop_waiting()
+        self._large.decline()
 
     def _on_propagated(self) -> None:
         waits, self.waiting = self.waiting.propagation, NOTHING
@@ -617,86 +599,8 @@ class SegmentController(QObject):
         elif first and (request := workspace.request()) is not None:
             self.inference.submit(request)  # nothing to predict, but the first click is to be fast
         elif not self.inference.busy:
-            self._say_ready()
+            self.plane_status.say_ready()
         workspace.prediction_changed.emit()
-
-    def say_ready_again(self) -> None:
-        """Say what a click does now, if the status line still shows what it did before."""
-        if self._said is not None and self._said.status.kind == "ready":
-            self._say_on()
-
-    def _say_ready(self) -> None:
-        """Say what a click on the current plane does."""
-        self._say(Said(Status("ready", "")))
-
-    def _say(self, said: Said) -> None:
-        """Say something of the current plane; `_say_on` says it again as work goes on."""
-        self._said = said
-        self._compose()
-
-    def _say_on(self) -> None:
-        """Say anew what was said last, as long as the status line shows it."""
-        if self._shown is not None and self._shown == self._composed:
-            self._compose()
-
-    def _compose(self) -> None:
-        """Make the status line of what was said, of the plane's encoding, and of what is in sight.
-
-        Its button is for what is most in the way: an image in front, then an encoding.
-        """
-        said, workspace = self._said, self.workspace
-        assert said is not None, "something was said"
-        large = self._text_of_part(said.prediction)
-        text = said.status.text or self._what_a_click_does()
-        text = " ".join(filter(None, [said.before, text, *said.after, large]))
-        status = replace(said.status, text=text)
-        if workspace.session is not None and workspace.in_front:
-            image = workspace.session.geometry.name
-            hidden = HIDDEN.format(image=image, front=workspace.in_front)
-            status = replace(status, text=f"{text} {hidden}", offer=SHOW_IMAGE.format(image=image))
-            self._composed = status
-            workspace.offer(status, workspace.show_image)
-        elif large and self._large.busy:
-            status = replace(status, offer=STOP_ENCODING)
-            self._composed = status
-            workspace.offer(status, self._stop_encoding)
-        else:
-            self._composed = status
-            workspace.status.emit(status)
-
-    def _stop_encoding(self) -> None:
-        self._stop_waiting()
-        self._large.decline()
-
-    def _text_of_part(self, prediction: Prediction | None) -> str:
-        """What to say of a prediction on a part of its plane; empty for one on the whole."""
-        if prediction is None:
-            return ""
-        text = self._large.text(prediction, self.inference.request)
-        if not (text and prediction.cut):
-            return text
-        waits = self.waiting.plane is not None
-        return f"{CUT_WAITS if waits else CUT} {text}"
-
-    def _what_a_click_does(self) -> str:
-        workspace = self.workspace
-        session, plane = workspace.session, workspace.plane_or_none()
-        if session is None or plane is None:
-            return READY
-        if session.propagated.get(plane):
-            return PROPAGATED_HERE
-        text = READY if workspace.prompt_layers.tool else NO_TOOL
-        if not all(map(workspace.is_used, workspace.images)):
-            text = ready_on(text, session.geometry.name)
-        return f"{text} {self._join_hint(session, plane)}".strip()
-
-    def _join_hint(self, session: LayerSession, plane: Plane) -> str:
-        """Prompts of the same object on another plane would be committed as another object."""
-        elsewhere = session.prompt_state.off(plane)
-        new = [each for each in elsewhere.planes() if elsewhere.edited_on(each) is None]
-        if not new or self.propagation.result is not None:
-            return ""
-        return OPEN_ELSEWHERE.format(planes=plane_names(new), key=shortcut_text("propagate"))
 
     def _offer_channels(self, session: LayerSession) -> None:
         """Offer to move channels that are not the first axis, if nothing was done yet.
@@ -718,8 +622,3 @@ def _refined(before: Prediction | None, after: Prediction) -> str:
         return ""
     pairs = zip(before.masks, after.masks, strict=True)
     return "" if all(np.array_equal(*pair) for pair in pairs) else REFINED
-
-
-def ready_on(text: str, image: str) -> str:
-    """`READY` or `NO_TOOL` with the name of the image, if there are several."""
-    return text.replace("Ready", f"Ready on {image}", 1)

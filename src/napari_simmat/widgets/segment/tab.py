@@ -651,4 +651,4 @@ class SegmentTab(SegmentForm):
 
     def _show_tool(self, *_: Any) -> None:
         self.buttons.set_tool(self.workspace.prompt_layers.tool)
-        self.controller.say_ready_again()
+        self.controller.plane_status.say_ready_again()
