@@ -139,76 +139,20 @@ def read_dicom(path: Path, options: ReadOptions) -> ImageFile:
         The folder of a single series, or any file of a series, which stands for the series.
     """
     pydicom = needed_module("pydicom.pixels", path, "DICOM")
-    folder = path if path.is_dir() else path.parent
-    series = series_in(folder)
-    if path.is_dir():
-        if len(series) != 1:
-            raise RefusedFileError(
-                f"{path.name} holds {len(series)} DICOM series; give a folder with one, or one "
-                "file of the series that is meant."
-            )
-        [files] = series.values()
-    else:
-        files = next((files for files in series.values() if path in files), [path])
-    heads = {file: pydicom.dcmread(file, specific_tags=[*_HEADER_TAGS, *_WINDOW]) for file in files}
-    first = heads[files[0]]
-    kinds = {
-        (head.get("Rows"), head.get("Columns"), head.get("SamplesPerPixel"))
-        for head in heads.values()
-    }
-    if len(kinds) > 1:
-        sizes = ", ".join(sorted({f"{head.Rows} x {head.Columns}" for head in heads.values()}))
-        raise RefusedFileError(
-            f"The series of {path.name} mixes images ({sizes}); put those that are slices of one "
-            "image into a folder of their own."
-        )
-    frames = _frames(first)
-    stored_samples = int(first.get("SamplesPerPixel") or 1)
-    # Labels are the indices of a palette.
-    colored = not options.palette and first.get("PhotometricInterpretation") == _PALETTE
-    samples = 3 if colored else stored_samples
-    count = len(files) * frames
-    limits = options.limits
-    limits.check(path.name, "pages", count, "frames")
-    shape = (count, int(first.get("Rows") or 0), int(first.get("Columns") or 0), samples)
-    limits.check_array(path.name, shape, np.float32)
-    for file in files:
-        _check_stored(limits, file, heads[file], math.prod(shape[1:3]) * stored_samples)
-    slices = sorted(
-        (
-            _Slice(file, number, _frame_attributes(heads[file], number), heads[file], colored)
-            for file in files
-            for number in range(frames)
-        ),
-        key=_order,
-    )
-    files = list(dict.fromkeys(each.file for each in slices))
+    series = _read_heads(pydicom, path, options)
+    _check_claims(series, options.limits)
+    slices = _slices(series)
     notes: list[str] = []
-    dtype = _dtype(list(heads.values()), slices)
-    if dtype is not None and math.prod(shape) * dtype.itemsize > options.lazy_above:
-        check_memory(math.prod(shape[1:]) * 8, path.name)
-        plane = shape[1:] if samples > 1 else shape[1:3]
-        data = _read_on_access(pydicom, slices, frames > 1, plane, dtype)
-    else:
-        check_memory(math.prod(shape) * 8, path.name)
-        stored = {}
-        for file in files:
-            stored[file] = _pixels(pydicom, file)
-            if frames == 1 and stored[file].ndim == 2 + (stored_samples > 1):
-                stored[file] = stored[file][None]
-            if (held := len(stored[file])) > frames:
-                notes.append(MORE_FRAMES.format(file.name, held, frames))
-        data = np.stack([_values(pydicom, each, stored[each.file][each.number]) for each in slices])
+    data = _stacked(pydicom, series, slices, options.lazy_above, notes)
+    samples = series.shape[-1]
     axes = "ZYX" + ("S" if samples > 1 else "")
-    # The number of slices at each position, where it is the same everywhere.
-    places = Counter(_along(plane) for plane in slices)
-    times = min(places.values()) if len(set(places.values())) == 1 and None not in places else 1
-    if count == 1:
+    times = _times(slices)
+    if len(slices) == 1:
         data, axes = data[0], axes[1:]
     elif times > 1:  # sorted, so slices at one position are neighbors
-        data = data.reshape(count // times, times, *data.shape[1:]).swapaxes(0, 1)
+        data = data.reshape(len(slices) // times, times, *data.shape[1:]).swapaxes(0, 1)
         axes = "T" + axes
-    planes = slices[:: max(1, times)] if count > 1 else slices
+    planes = slices[::times] if len(slices) > 1 else slices
     scale = _pixel_size(planes, notes)
     world = _world(planes, scale, notes)
     units = dict.fromkeys(scale, "mm")
@@ -229,9 +173,124 @@ def read_dicom(path: Path, options: ReadOptions) -> ImageFile:
         missing=_padding(pydicom, slices[0]),
         rgb=samples == 3,
         shown=_shown(slices[len(slices) // 2]) if samples == 1 else None,
-        files=tuple(files),
+        files=_files(slices),
         notes=tuple(notes),
     )
+
+
+class _Series(NamedTuple):
+    """Files that are slices of one image."""
+
+    path: Path
+    """As the user named them."""
+    heads: Mapping[Path, Any]
+    """Tags of each file."""
+    colored: bool
+    """Whether pixels are looked up in a palette."""
+
+    @property
+    def first(self) -> Any:
+        """Tags of the first file, which hold for all."""
+        return next(iter(self.heads.values()))
+
+    @property
+    def frames(self) -> int:
+        """Planes in each file."""
+        return _frames(self.first)
+
+    @property
+    def stored_samples(self) -> int:
+        """Values of a pixel in the file."""
+        return int(self.first.get("SamplesPerPixel") or 1)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Planes, rows, columns and values of a pixel, as the tags claim."""
+        rows, columns = (int(self.first.get(tag) or 0) for tag in ("Rows", "Columns"))
+        samples = 3 if self.colored else self.stored_samples
+        return len(self.heads) * self.frames, rows, columns, samples
+
+
+def _read_heads(pydicom: Any, path: Path, options: ReadOptions) -> _Series:
+    """The tags of the series that a path stands for."""
+    series = series_in(path if path.is_dir() else path.parent)
+    if path.is_dir():
+        if len(series) != 1:
+            raise RefusedFileError(
+                f"{path.name} holds {len(series)} DICOM series; give a folder with one, or one "
+                "file of the series that is meant."
+            )
+        [files] = series.values()
+    else:
+        files = next((files for files in series.values() if path in files), [path])
+    heads = {file: pydicom.dcmread(file, specific_tags=[*_HEADER_TAGS, *_WINDOW]) for file in files}
+    kinds = {
+        (head.get("Rows"), head.get("Columns"), head.get("SamplesPerPixel"))
+        for head in heads.values()
+    }
+    if len(kinds) > 1:
+        sizes = ", ".join(sorted({f"{head.Rows} x {head.Columns}" for head in heads.values()}))
+        raise RefusedFileError(
+            f"The series of {path.name} mixes images ({sizes}); put those that are slices of one "
+            "image into a folder of their own."
+        )
+    interpretation = heads[files[0]].get("PhotometricInterpretation")
+    # Labels are the indices of a palette.
+    return _Series(path, heads, not options.palette and interpretation == _PALETTE)
+
+
+def _check_claims(series: _Series, limits: Limits) -> None:
+    """Refuse what the tags claim, if it is more than limits or files hold."""
+    count, rows, columns, _ = series.shape
+    limits.check(series.path.name, "pages", count, "frames")
+    limits.check_array(series.path.name, series.shape, np.float32)
+    for file, head in series.heads.items():
+        _check_stored(limits, file, head, rows * columns * series.stored_samples)
+
+
+def _slices(series: _Series) -> list[_Slice]:
+    """All planes of a series, in the order of their positions."""
+    found = [
+        _Slice(file, number, _frame_attributes(head, number), head, series.colored)
+        for file, head in series.heads.items()
+        for number in range(series.frames)
+    ]
+    return sorted(found, key=_order)
+
+
+def _files(slices: Sequence[_Slice]) -> tuple[Path, ...]:
+    """The files of slices, each once."""
+    return tuple(dict.fromkeys(each.file for each in slices))
+
+
+def _stacked(
+    pydicom: Any, series: _Series, slices: Sequence[_Slice], lazy_above: int, notes: list[str]
+) -> Any:
+    """The slices as (Z, Y, X), colors last; read on access (dask) beyond `lazy_above` bytes."""
+    shape, name = series.shape, series.path.name
+    dtype = _dtype(list(series.heads.values()), slices)
+    if dtype is not None and math.prod(shape) * dtype.itemsize > lazy_above:
+        check_memory(math.prod(shape[1:]) * 8, name)
+        plane = shape[1:] if shape[-1] > 1 else shape[1:3]
+        return _read_on_access(pydicom, slices, series.frames > 1, plane, dtype)
+    check_memory(math.prod(shape) * 8, name)
+    stored = {}
+    for file in _files(slices):
+        frames = _pixels(pydicom, file)
+        if series.frames == 1 and frames.ndim == 2 + (series.stored_samples > 1):
+            frames = frames[None]
+        if len(frames) > series.frames:
+            notes.append(MORE_FRAMES.format(file.name, len(frames), series.frames))
+        stored[file] = frames
+    return np.stack([_values(pydicom, each, stored[each.file][each.number]) for each in slices])
+
+
+def _times(slices: Sequence[_Slice]) -> int:
+    """The number of slices at each position, where it is the same everywhere; else 1."""
+    places = Counter(_along(plane) for plane in slices)
+    if None in places or len(set(places.values())) > 1:
+        return 1
+    return min(places.values())
 
 
 class _Slice(NamedTuple):

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_simmat import __version__
 from napari_simmat.io.dicom import holds_dicom, is_dicom, series_in
-from napari_simmat.io.reference import LPS, ImageReference
+from napari_simmat.io.reference import LPS, ImageReference, World
+
+if TYPE_CHECKING:
+    from pydicom.uid import UID
 
 NOT_DICOM = (
     "{} is not a DICOM series, so its objects are not written as DICOM SEG; choose a label image."
@@ -48,8 +51,6 @@ def write_seg(
     """
     import highdicom as hd  # an extra
     from pydicom import dcmread
-    from pydicom.sr.codedict import codes
-    from pydicom.uid import UID
 
     world, file = reference.world, reference.file
     assert file is not None
@@ -61,49 +62,18 @@ def write_seg(
     volume = labels.reshape((-1, *labels.shape[-2:]))
     values = np.unique(volume[volume > 0]).tolist()
     numbered = np.searchsorted([0, *values], volume).astype(np.uint16)
+    content = repr((values, dict(classes))) + str(sources[0].SeriesInstanceUID)
+    uid = _Identifiers(numbered.tobytes() + content.encode())
     affine = LPS @ world.affine
-    # Each slice has its own place; those of a layer or a file of one step lie along the affine.
-    origins = affine[:3, 3] + np.arange(len(volume))[:, np.newaxis] * affine[:3, 2]
-    if world.origins is not None and len(world.origins) == len(volume):
-        origins = world.origins @ LPS[:3, :3]
-    columns = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    made = hashlib.sha256(numbered.tobytes() + repr((values, dict(classes))).encode())
-    made.update(str(sources[0].SeriesInstanceUID).encode())
-
-    def uid(purpose: object) -> UID:
-        digest = hashlib.sha256(made.digest() + str(purpose).encode()).digest()
-        return UID(f"2.25.{int.from_bytes(digest[:15])}")
-
-    lacking: dict[str, Any] = dict.fromkeys(_OF_STUDY, "")
-    lacking |= {name: uid(name) for name in ("StudyInstanceUID", "FrameOfReferenceUID")}
-    lacking["SliceThickness"] = spacing[2]
-    for source in sources:
-        for name, value in lacking.items():
-            if name not in source:
-                setattr(source, name, value)
-    algorithm = hd.AlgorithmIdentificationSequence(
-        "napari-simmat", codes.cid7162.ArtificialIntelligence, __version__
-    )
-    segments = [
-        hd.seg.SegmentDescription(
-            number,
-            f"{classes.get(label) or 'object'} {label}"[:64],
-            codes.SCT.Tissue,
-            codes.SCT.Tissue,
-            hd.seg.SegmentAlgorithmTypeValues.SEMIAUTOMATIC,
-            algorithm_identification=algorithm,
-            tracking_uid=uid(label),
-            tracking_id=str(label),
-        )
-        for number, label in enumerate(values or [0], start=1)  # one without pixels, if need be
-    ]
+    columns = affine[:3, :3] / spacing
+    _complete(sources, uid, spacing[2])
     try:
         written = hd.seg.Segmentation(
             sources,
             numbered,
             hd.seg.SegmentationTypeValues.BINARY,
-            segments,
+            _segments(values, classes, uid),
             series_instance_uid=uid("series"),
             series_number=int(sources[0].get("SeriesNumber") or 0) + 1000,
             sop_instance_uid=uid("instance"),
@@ -122,14 +92,76 @@ def write_seg(
             ),
             plane_positions=[
                 hd.PlanePositionSequence(hd.CoordinateSystemNames.PATIENT, origin.tolist())
-                for origin in origins
+                for origin in _origins(world, len(volume))
             ],
         )
     except (AttributeError, ValueError, TypeError, KeyError) as error:
         raise ValueError(NO_SEG.format(" ".join(str(error).split())[:200])) from None
-    # The time of the series, and no random numbers.
+    _make_repeatable(written, sources[0], uid)
+    written.save_as(path)
+
+
+class _Identifiers:
+    """Identifiers (UID) that are equal for equal content, unlike random ones."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = hashlib.sha256(content).digest()
+
+    def __call__(self, purpose: object) -> UID:
+        """The identifier for one purpose."""
+        from pydicom.uid import UID
+
+        digest = hashlib.sha256(self._content + str(purpose).encode()).digest()
+        return UID(f"2.25.{int.from_bytes(digest[:15])}")
+
+
+def _origins(world: World, count: int) -> NDArray[np.float64]:
+    """Where each of `count` slices begins, in the patient's coordinates (LPS), (count, 3)."""
+    if world.origins is not None and len(world.origins) == count:
+        return np.asarray(world.origins @ LPS[:3, :3])
+    # Those of a layer or a file of one step lie along the affine.
+    affine = LPS @ world.affine
+    return np.asarray(affine[:3, 3] + np.arange(count)[:, np.newaxis] * affine[:3, 2])
+
+
+def _complete(sources: Sequence[Any], uid: _Identifiers, thickness: float) -> None:
+    """Give the slices of a series the tags that highdicom copies from them, where they lack any."""
+    lacking: dict[str, Any] = dict.fromkeys(_OF_STUDY, "")
+    lacking |= {name: uid(name) for name in ("StudyInstanceUID", "FrameOfReferenceUID")}
+    lacking["SliceThickness"] = thickness
+    for source in sources:
+        for name, value in lacking.items():
+            if name not in source:
+                setattr(source, name, value)
+
+
+def _segments(labels: Sequence[int], classes: Mapping[int, str], uid: _Identifiers) -> list[Any]:
+    """A description for each object; one without pixels if there is none."""
+    import highdicom as hd
+    from pydicom.sr.codedict import codes
+
+    algorithm = hd.AlgorithmIdentificationSequence(
+        "napari-simmat", codes.cid7162.ArtificialIntelligence, __version__
+    )
+    return [
+        hd.seg.SegmentDescription(
+            number,
+            f"{classes.get(label) or 'object'} {label}"[:64],
+            codes.SCT.Tissue,
+            codes.SCT.Tissue,
+            hd.seg.SegmentAlgorithmTypeValues.SEMIAUTOMATIC,
+            algorithm_identification=algorithm,
+            tracking_uid=uid(label),
+            tracking_id=str(label),
+        )
+        for number, label in enumerate(labels or [0], start=1)
+    ]
+
+
+def _make_repeatable(written: Any, source: Any, uid: _Identifiers) -> None:
+    """Put the time of the series for that of writing, and identifiers for random ones."""
     for part in ("Date", "Time"):
-        first = str(sources[0].get(f"Study{part}") or ("20000101" if part == "Date" else "000000"))
+        first = str(source.get(f"Study{part}") or ("20000101" if part == "Date" else "000000"))
         for name in (f"Content{part}", f"InstanceCreation{part}"):
             setattr(written, name, first)
     for each in written.get("ContributingEquipmentSequence", ()):
@@ -138,4 +170,3 @@ def write_seg(
     for sequence in (written.DimensionOrganizationSequence, written.DimensionIndexSequence):
         for each in sequence:
             each.DimensionOrganizationUID = organization
-    written.save_as(path)

@@ -6,7 +6,7 @@ import json
 import math
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from napari_simmat._text import format_list
 from napari_simmat.io.axes import labels_in_file_order, planes_last
 from napari_simmat.io.files import format_size
 from napari_simmat.io.image_file import ImageFile, Reader, ReadOptions
-from napari_simmat.io.limits import DEFLATE_RATIO
+from napari_simmat.io.limits import DEFLATE_RATIO, Limits
 from napari_simmat.io.reference import LPS, ImageReference, World
 from napari_simmat.io.refusals import RefusedFileError, check_memory, needed_module
 
@@ -80,34 +80,11 @@ def read_itk(path: Path, options: ReadOptions) -> ImageFile:
     """Read NRRD or MetaImage with reversed axes; voxels are neither flipped nor resampled."""
     sitk = needed_module("SimpleITK", path, _FORMATS)
     files = _files(path)
-    is_meta = _io_of(path) == "MetaImageIO"
-    if is_meta:
-        _check_meta_header(path)
-    reader = sitk.ImageFileReader()
-    reader.SetImageIO(_io_of(path))
-    reader.SetFileName(str(path))
-    try:
-        reader.ReadImageInformation()
-    except RuntimeError as error:
-        problem = "has a header that SimpleITK cannot read"
-        raise RefusedFileError(DAMAGED.format(path.name, problem)) from error
-    kind = sitk.GetPixelIDValueAsString(reader.GetPixelID())
-    dtype = _TYPES.get(kind.removeprefix("vector of "))
-    if dtype is None or not 2 <= reader.GetDimension() <= 4:
-        raise RefusedFileError(
-            f"{path.name} holds {kind} values along {reader.GetDimension()} axes; save an image of "
-            "integers or floats with 2 to 4 axes."
-        )
+    reader = _read_header(sitk, path)
     size, channels = reader.GetSize(), reader.GetNumberOfComponents()
-    shape = (*reversed(size), *([channels] if channels > 1 else []))
-    options.limits.check_array(path.name, shape, dtype)
-    nbytes = math.prod(shape) * dtype.itemsize
-    most = DEFLATE_RATIO * sum(file.stat().st_size for file in files)
-    options.limits.check_stored(path.name, nbytes, most)
-    for file in files:
-        options.limits.check_holes(file)
+    nbytes = _check_claims(sitk, files, reader, options.limits)
     check_memory(2 * nbytes, path.name)
-    if is_meta:
+    if _io_of(path) == "MetaImageIO":
         _check_packed(path, files[-1], nbytes)
     try:
         image = reader.Execute()
@@ -118,18 +95,12 @@ def read_itk(path: Path, options: ReadOptions) -> ImageFile:
     spacing = image.GetSpacing()
     scale = dict(zip("XYZT", map(float, spacing), strict=False))
     unit, note = _unit_of(path, image)
-    names = None
-    if channels > 1 and image.HasMetaDataKey(_CHANNELS):
-        with suppress(ValueError):
-            found = json.loads(image.GetMetaData(_CHANNELS))
-            well = isinstance(found, list) and len(found) == channels
-            names = tuple(map(str, found)) if well else None
     data, axes = planes_last(sitk.GetArrayFromImage(image), axes)
     return ImageFile(
         path,
         data,
         axes,
-        channel_names=names,
+        channel_names=_channel_names(image, channels) if channels > 1 else None,
         scale=scale,
         units=dict.fromkeys([letter for letter in scale if letter != "T"], unit) if unit else {},
         world=World(affine=LPS @ _affine_of(image), space="patient", unit=unit or "mm"),
@@ -137,6 +108,55 @@ def read_itk(path: Path, options: ReadOptions) -> ImageFile:
         are_labels=image.HasMetaDataKey(_LABELS),
         files=tuple(files) if len(files) > 1 else (),
     )
+
+
+def _read_header(sitk: Any, path: Path) -> Any:
+    """A reader that has read the header alone."""
+    if _io_of(path) == "MetaImageIO":
+        _check_meta_header(path)
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO(_io_of(path))
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as error:
+        problem = "has a header that SimpleITK cannot read"
+        raise RefusedFileError(DAMAGED.format(path.name, problem)) from error
+    return reader
+
+
+def _check_claims(sitk: Any, files: Sequence[Path], reader: Any, limits: Limits) -> int:
+    """Refuse what a header claims, if it is more than limits or files hold; returns its bytes.
+
+    The first of the files has the header.
+    """
+    name = files[0].name
+    kind = sitk.GetPixelIDValueAsString(reader.GetPixelID())
+    dtype = _TYPES.get(kind.removeprefix("vector of "))
+    if dtype is None or not 2 <= reader.GetDimension() <= 4:
+        raise RefusedFileError(
+            f"{name} holds {kind} values along {reader.GetDimension()} axes; save an image of "
+            "integers or floats with 2 to 4 axes."
+        )
+    channels = reader.GetNumberOfComponents()
+    shape = (*reversed(reader.GetSize()), *([channels] if channels > 1 else []))
+    limits.check_array(name, shape, dtype)
+    nbytes: int = math.prod(shape) * dtype.itemsize
+    limits.check_stored(name, nbytes, DEFLATE_RATIO * sum(f.stat().st_size for f in files))
+    for file in files:
+        limits.check_holes(file)
+    return nbytes
+
+
+def _channel_names(image: Any, channels: int) -> tuple[str, ...] | None:
+    """Names of the channels, as `write_channels_itk` writes them; None without them."""
+    if not image.HasMetaDataKey(_CHANNELS):
+        return None
+    with suppress(ValueError):
+        found = json.loads(image.GetMetaData(_CHANNELS))
+        if isinstance(found, list) and len(found) == channels:
+            return tuple(map(str, found))
+    return None
 
 
 def _affine_of(image: Any) -> NDArray[np.float64]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from napari_simmat.io.axes import labels_in_file_order
 from napari_simmat.io.image_file import ImageFile, Reader, ReadOptions
-from napari_simmat.io.limits import DEFLATE_RATIO
+from napari_simmat.io.limits import DEFLATE_RATIO, Limits
 from napari_simmat.io.reference import ImageReference, World, readers_differ
 from napari_simmat.io.refusals import (
     RefusedFileError,
@@ -45,36 +45,13 @@ def is_nifti(path: Path) -> bool:
 def read_nifti(path: Path, options: ReadOptions) -> ImageFile:
     """Read NIfTI with reversed axes; voxels are neither flipped nor resampled."""
     nibabel = needed_module("nibabel", path, "NIfTI")
-    packed = path.name.lower().endswith(".gz")
-    options.limits.check(path.name, "metadata_bytes", _start_of_voxels(path, packed), "header")
+    start = _start_of_voxels(path, _is_packed(path))
+    options.limits.check(path.name, "metadata_bytes", start, "header")
     image = nibabel.load(path)
-    stored = image.dataobj
-    axes = "XYZTC"[: len(image.shape)]
-    if not 2 <= len(image.shape) <= 5 or stored.dtype.kind not in "iufc":
-        raise RefusedFileError(
-            f"{path.name} holds {stored.dtype.name} values along {len(image.shape)} axes; save a "
-            "NIfTI image of integers or floats with 2 to 5 axes."
-        )
-    options.limits.check_array(path.name, image.shape, stored.dtype)
-    nbytes = math.prod(image.shape) * stored.dtype.itemsize
-    available = path.stat().st_size
-    if packed and DEFLATE_RATIO * available >= nbytes:
-        available = _unpacked_size(path, stored.offset + nbytes)
-    elif packed:
-        available *= DEFLATE_RATIO
-    options.limits.check_stored(path.name, nbytes, available - stored.offset)
-    options.limits.check_holes(path)
-    slope, intercept = float(stored.slope), float(stored.inter)
-    scaled = (slope, intercept) != (1.0, 0.0)
-    if scaled or packed:  # other files are memory-mapped
-        size = max(8, stored.dtype.itemsize) if scaled else stored.dtype.itemsize
-        check_memory(math.prod(image.shape) * size, path.name)
-    if scaled:
-        with overflow_refused(path.name, slope, intercept):
-            data = np.asarray(stored, dtype=np.float32)
-    else:
-        data = np.asanyarray(stored.get_unscaled())
-    if stored.ndim == 5 and stored.shape[3] == 1:  # a placeholder before the channels of a volume
+    _check_claims(path, image, options.limits)
+    data = _voxels(path, image)
+    axes = "XYZTC"[: data.ndim]
+    if data.ndim == 5 and data.shape[3] == 1:  # a placeholder before the channels of a volume
         data, axes = data[:, :, :, 0], axes.replace("T", "")
     space, time = image.header.get_xyzt_units()
     named = {"X": space, "Y": space, "Z": space, "T": time}
@@ -105,6 +82,43 @@ def read_nifti(path: Path, options: ReadOptions) -> ImageFile:
         notes=tuple(notes),
         are_labels=image.header.get_intent()[0] == "label",
     )
+
+
+def _is_packed(path: Path) -> bool:
+    return path.name.lower().endswith(".gz")
+
+
+def _check_claims(path: Path, image: Any, limits: Limits) -> None:
+    """Refuse what a header claims, if it is more than limits or the file hold."""
+    stored = image.dataobj
+    if not 2 <= len(image.shape) <= 5 or stored.dtype.kind not in "iufc":
+        raise RefusedFileError(
+            f"{path.name} holds {stored.dtype.name} values along {len(image.shape)} axes; save a "
+            "NIfTI image of integers or floats with 2 to 5 axes."
+        )
+    limits.check_array(path.name, image.shape, stored.dtype)
+    nbytes = math.prod(image.shape) * stored.dtype.itemsize
+    available = path.stat().st_size
+    if _is_packed(path):
+        most = DEFLATE_RATIO * available
+        # Only a claim that may be true is worth unpacking.
+        available = most if most < nbytes else _unpacked_size(path, stored.offset + nbytes)
+    limits.check_stored(path.name, nbytes, available - stored.offset)
+    limits.check_holes(path)
+
+
+def _voxels(path: Path, image: Any) -> NDArray[Any]:
+    """The voxels as stored, or as float32 if the header scales them; memory-mapped if possible."""
+    stored = image.dataobj
+    slope, intercept = float(stored.slope), float(stored.inter)
+    scaled = (slope, intercept) != (1.0, 0.0)
+    if scaled or _is_packed(path):
+        size = max(8, stored.dtype.itemsize) if scaled else stored.dtype.itemsize
+        check_memory(math.prod(image.shape) * size, path.name)
+    if not scaled:
+        return np.asanyarray(stored.get_unscaled())
+    with overflow_refused(path.name, slope, intercept):
+        return np.asarray(stored, dtype=np.float32)
 
 
 def _channel_names(header: Any, count: int) -> tuple[str, ...] | None:

@@ -7,6 +7,7 @@ import os
 import re
 import struct
 import weakref
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -43,9 +44,8 @@ _STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 def read_tiff(path: Path, options: ReadOptions) -> ImageFile:
     """Read the first image of a TIFF, lazily if it is large; of a pyramid the finest level."""
     import tifffile
-    import zarr
 
-    lazy_above, limits = options.lazy_above, options.limits
+    limits = options.limits
     notes = _walk_pages(path, limits)
     with tifffile.TiffFile(path) as tiff:
         page = tiff.pages.first
@@ -55,71 +55,28 @@ def read_tiff(path: Path, options: ReadOptions) -> ImageFile:
         if tiff.is_bif or int(page.compression) == _APERIO_YCBCR:
             return read_openslide(path, options)  # tiles that overlap, colors not told as such
         series = main_series(tiff)
-        notes += filter(None, [slide_note(tiff)])
-        images = sum(not each.keyframe.subfiletype & _MASK for each in tiff.series)
-        if images > 1:
-            which = "first" if series is tiff.series[0] else "largest"
-            notes.append(f"It holds {images} images; the {which} is read.")
-        axes, shape = _axes(path, series.axes, series.shape), series.shape
-        if series.dtype is None:
-            raise RefusedFileError(f"{path.name} mixes types of pixels; save it with one.")
-        dtype = np.dtype(series.dtype)
-        limits.check_array(path.name, shape, dtype)
-        key = series.keyframe
-        if key.is_contiguous:
-            end = key.dataoffsets[0] + key.nbytes
-            limits.check_stored(path.name, end, key.parent.filehandle.size)
-        pieces = math.prod(key.chunked)
-        limits.check_pieces(path.name, pieces, key.chunks)
-        limits.check_stored(path.name, pieces, len(key.dataoffsets))
-        missing = sum(each is None for each in series._pages)
-        if missing:
-            notes.append(
-                f"{missing} of its {len(series._pages)} planes are missing, and read as 0."
-            )
-        if others:
-            notes.append(f"It continues in {format_list(file.name for file in others)}.")
-        nbytes = math.prod(shape) * dtype.itemsize
-        sizes = dict(zip(axes, shape, strict=True))
-        plane = sizes["Y"] * sizes["X"] * sizes.get("S", 1) * dtype.itemsize
-        scale, units = pixel_size(tiff)
-        names = channel_names(tiff, sizes.get("C", sizes.get("S", 1)))
+        axes = _axes(path, series.axes, series.shape)
+        _check_series(path, series, limits)
+        notes += _series_notes(tiff, series, others)
         reference = georeference(tiff, path)
         notes += place_notes(tiff, path, reference)
-        valid = _mask(tiff)
+        scale, units = pixel_size(tiff)
         if reference.scale or is_geotiff(tiff, reference):
             scale, units = dict(reference.scale), dict(reference.units)
+        sizes = dict(zip(axes, series.shape, strict=True))
         is_rgb = "S" in axes and _is_rgb(page)
+        names = channel_names(tiff, sizes.get("C", sizes.get("S", 1)))
         band = band_name(tiff) if names is None and not is_rgb else ""
         if sizes.get("S") == 4 and not is_rgb and names is None:
             names = tuple(BAND.format(n) for n in range(1, 5))  # or it would be taken as RGBA
-        is_lazy = nbytes > lazy_above or bool(options.part)
-        at_once = plane if is_lazy else nbytes
-        if options.part or (options.in_parts and is_lazy):
-            at_once = math.prod(key.chunks) * dtype.itemsize
-        check_memory(at_once, path.name, _smaller(series))
-        number = tiff.series.index(series)
-        coarser = _levels(path, series, limits)
-        data: Any = None if is_lazy else series.asarray()
-    levels: list[Any] = []
-    if data is None or coarser:
-        # A chunk is a page, unless pages are huge, or parts of them are read.
-        chunk = "page" if plane <= lazy_above and not options.part and not coarser else None
-        store: Any = tifffile.imread(path, aszarr=True, series=number, chunkmode=chunk)
-        opened: Any = zarr.open(store, mode="r")
-        arrays = [opened[str(level)] for level in (0, *coarser)] if coarser else [opened]
-        lazy = [LazyArray(each, path.name) for each in arrays]
-        store_in_use = _Closing(store)
-        for each in lazy:
-            weakref.finalize(each, store_in_use.keep)
-        levels = [planes_last(each, axes)[0] for each in lazy[1:]]
-        data = lazy[0] if data is None else data
+        valid = _mask(tiff)
+        data, levels = _pixels(path, tiff, series, axes, options)
     data, axes = planes_last(data, axes)
     return ImageFile(
         path,
         data,
         axes,
-        levels=tuple(levels),
+        levels=levels,
         channel_names=names,
         scale=scale,
         units=units,
@@ -134,6 +91,77 @@ def read_tiff(path: Path, options: ReadOptions) -> ImageFile:
         files=(path, *others) if others else (),
         notes=tuple(notes),
     )
+
+
+def _check_series(path: Path, series: Any, limits: Limits) -> None:
+    """Refuse what an image claims, if it is more than limits or the file hold."""
+    if series.dtype is None:
+        raise RefusedFileError(f"{path.name} mixes types of pixels; save it with one.")
+    limits.check_array(path.name, series.shape, np.dtype(series.dtype))
+    key = series.keyframe
+    if key.is_contiguous:
+        end = key.dataoffsets[0] + key.nbytes
+        limits.check_stored(path.name, end, key.parent.filehandle.size)
+    pieces = math.prod(key.chunked)
+    limits.check_pieces(path.name, pieces, key.chunks)
+    limits.check_stored(path.name, pieces, len(key.dataoffsets))
+
+
+def _series_notes(tiff: Any, series: Any, others: Sequence[Path]) -> list[str]:
+    """What the user should know: which image of the file is read, and what of it is elsewhere."""
+    notes = list(filter(None, [slide_note(tiff)]))
+    images = sum(not each.keyframe.subfiletype & _MASK for each in tiff.series)
+    if images > 1:
+        which = "first" if series is tiff.series[0] else "largest"
+        notes.append(f"It holds {images} images; the {which} is read.")
+    missing = sum(each is None for each in series._pages)
+    if missing:
+        notes.append(f"{missing} of its {len(series._pages)} planes are missing, and read as 0.")
+    if others:
+        notes.append(f"It continues in {format_list(file.name for file in others)}.")
+    return notes
+
+
+def _pixels(
+    path: Path, tiff: Any, series: Any, axes: str, options: ReadOptions
+) -> tuple[Any, tuple[Any, ...]]:
+    """The pixels with the axes of the file, and those of coarser levels, Y and X last.
+
+    A large image is read on access, plane by plane; so are all levels.
+    """
+    itemsize = np.dtype(series.dtype).itemsize
+    sizes = dict(zip(axes, series.shape, strict=True))
+    plane = sizes["Y"] * sizes["X"] * sizes.get("S", 1) * itemsize
+    nbytes = math.prod(series.shape) * itemsize
+    is_lazy = nbytes > options.lazy_above or bool(options.part)
+    at_once = plane if is_lazy else nbytes
+    if options.part or (options.in_parts and is_lazy):
+        at_once = math.prod(series.keyframe.chunks) * itemsize
+    check_memory(at_once, path.name, _smaller(series))
+    coarser = _levels(path, series, options.limits)
+    if not (is_lazy or coarser):
+        return series.asarray(), ()
+    # A chunk is a page, unless pages are huge, or parts of them are read.
+    by_page = plane <= options.lazy_above and not options.part and not coarser
+    finest, *others = _open_lazily(path, tiff.series.index(series), coarser, by_page)
+    data = finest if is_lazy else series.asarray()
+    return data, tuple(planes_last(each, axes)[0] for each in others)
+
+
+def _open_lazily(path: Path, series: int, coarser: Sequence[int], by_page: bool) -> list[LazyArray]:
+    """The finest level of an image and those of these numbers, which are read on access."""
+    import tifffile
+    import zarr
+
+    chunk = "page" if by_page else None
+    store: Any = tifffile.imread(path, aszarr=True, series=series, chunkmode=chunk)
+    opened: Any = zarr.open(store, mode="r")
+    arrays = [opened[str(level)] for level in (0, *coarser)] if coarser else [opened]
+    lazy = [LazyArray(each, path.name) for each in arrays]
+    store_in_use = _Closing(store)
+    for each in lazy:
+        weakref.finalize(each, store_in_use.keep)
+    return lazy
 
 
 def _levels(path: Path, series: Any, limits: Limits) -> list[int]:
