@@ -113,6 +113,7 @@ def test_tiles_existing_output_is_kept_refused_or_replaced(predictor, image, tmp
     }
 
 
+@pytest.mark.slow
 def test_outdated_files_of_another_format_are_removed(predictor, image, tmp_path):
     folder = tmp_path / "out"
     segment(predictor, task(image, folder, "overlay", "coco"), IN_MEMORY)

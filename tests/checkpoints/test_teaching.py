@@ -137,7 +137,8 @@ def test_keep_lists_it_among_the_users_models(tiny_taught, user_folder):
         finish(keep_taught_job("tiny", kind, "discs"))
 
 
-@pytest.mark.parametrize("bundle", nightly_but((False, True), False))
+@pytest.mark.slow
+@pytest.mark.parametrize("bundle", [False, True])
 def test_checkpoint_that_is_taught_keeps_its_tensors(bundle, assets, tmp_path):
     source = "polarization"
     if bundle:

@@ -31,6 +31,7 @@ def settings(name: str) -> dict:
     return json.loads(Path(name, "a.json").read_text())["settings"]["automatic"]
 
 
+@pytest.mark.slow
 def test_decoder_is_taken_recorded_and_replayed(with_decoder, simmat):
     assert simmat(*RUN, "out", *AUTO).status == 0
     labels = tifffile.imread("out/a_labels.tif")

@@ -98,7 +98,7 @@ def test_segment_keeps_derived_classes_of_qupath(folder, simmat):
     assert again["properties"]["classification"]["name"] == "Tumor: Positive"
 
 
-@pytest.mark.parametrize("listed", [False, True])
+@pytest.mark.parametrize("listed", nightly_but((False, True), True))
 def test_segment_takes_ome_zarr_labels_as_prompts(folder, simmat, listed):
     collection = {"type": "FeatureCollection", "features": [square(5, 5, 20, "Tumor")]}
     Path("q.geojson").write_text(json.dumps(collection))

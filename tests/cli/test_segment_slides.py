@@ -56,7 +56,7 @@ def rows_of(path):
         return list(csv.DictReader(file))
 
 
-@pytest.mark.parametrize("part", [(), ("--mpp", "0.5")])
+@pytest.mark.parametrize("part", [pytest.param((), marks=pytest.mark.slow), ("--mpp", "0.5")])
 def test_click_in_level_0_is_answered_there(slide, simmat, part):
     region = ("--region", "200,200,512,512", *part)
     result = simmat(*segment("--prompts", "clicks.csv", "--output", "out", *region, "--geojson"))

@@ -183,6 +183,7 @@ def looks(settings, labels, **named):
     return len(np.unique(labels[found > 0])), oracle
 
 
+@pytest.mark.slow
 def test_second_look_finds_small_objects_between_the_seeds():
     labels, once = small_discs(), AutomaticSettings()
     (first, _), (second, _) = (
@@ -317,6 +318,7 @@ def test_segment_everything_takes_a_mask_prompt():
     assert np.count_nonzero((found.labels == 1) & disc) > 0.9 * np.count_nonzero(disc)
 
 
+@pytest.mark.slow
 def test_crop_layers_find_objects_again_and_keep_none_they_cut(truth):
     oracle = Oracle(np.kron(truth, np.ones((4, 4), int)))
     settings = AutomaticSettings(quality=0.5, crop_layers=1)

@@ -81,6 +81,7 @@ def test_sam_on_a_gpu_gives_the_logits_of_the_cpu(gpu, strategy, monkeypatch):
 SMALL_MOBILE = {"WIDTHS": (8, 16, 16, 32), "DEPTHS": (1, 1, 1, 1), "HEADS": (1, 2, 2, 2)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gpu", GPUS)
 @pytest.mark.parametrize("strategy", SOME_STRATEGIES)
 @torch.no_grad()
@@ -99,6 +100,7 @@ def test_mobile_sam_on_a_gpu_gives_the_logits_of_the_cpu(gpu, strategy, monkeypa
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gpu", GPUS)
 @pytest.mark.parametrize("strategy", SOME_STRATEGIES)
 @torch.no_grad()

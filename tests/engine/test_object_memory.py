@@ -152,6 +152,7 @@ def test_predictor_recalls_as_the_network(sam2_pair, stack):
     assert memory.features.dtype == torch.bfloat16
 
 
+@pytest.mark.slow
 def test_propagation_by_memory_can_be_left_and_begun_again(sam2_pair, stack):
     predictor = Predictor(sam2_model(sam2_pair), "cpu", "exact")
     predictor.set_image(stack)

@@ -54,6 +54,7 @@ def test_predictor_shared_by_threads_gives_the_same_masks(model, short_turns):
                 assert np.array_equal(found, alone[turn % 4])
 
 
+@pytest.mark.slow
 def test_predictors_in_threads_share_model_and_cache(model, short_turns):
     alone = [logits(Predictor(model, "cpu"), image) for image in IMAGES]
     cache = EmbeddingCache()
@@ -109,6 +110,7 @@ def test_predictor_in_a_forked_process_predicts():
     assert done.returncode == 0
 
 
+@pytest.mark.slow
 def test_predictor_shared_for_images_refuses_others_masks(model, short_turns):
     """Of 40 masks 17 were of another thread's image."""
     alone = [logits(Predictor(model, "cpu"), image)[0] for image in IMAGES]

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from napari_simmat.models.sam2_memory import ABSENT_LOGIT, Memories, ObjectMemory
+from tests.nightly import nightly_but
 from tests.sam2_models import SIDE
 
 pytest.importorskip("transformers")
@@ -39,7 +40,7 @@ def kept(session, index, kind="non_cond_frame_outputs"):
     return ObjectMemory(found["maskmem_features"], found["object_pointer"][0])
 
 
-@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("reverse", nightly_but((False, True), True))
 @torch.inference_mode()
 def test_film_equals_that_of_the_library(sam2_pair, film, reverse):
     library, ours = sam2_pair

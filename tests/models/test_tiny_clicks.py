@@ -30,7 +30,10 @@ def encoded(tiny, request):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("learned", [None, (300.0, 420.0), (9000.0, 12000.0)])
+@pytest.mark.parametrize(
+    "learned",
+    [None, (300.0, 420.0), pytest.param((9000.0, 12000.0), marks=pytest.mark.slow)],
+)
 def test_decode_clicks_together_equals_each_alone(tiny, encoded, monkeypatch, learned):
     """Also where the model has learned how large the objects are that a click means."""
     size = None if learned is None else ExpectedSize.of(learned)
@@ -52,6 +55,7 @@ def test_decode_clicks_together_equals_each_alone(tiny, encoded, monkeypatch, le
         assert (outside < 0).all()
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_decode_clicks_forms_no_unwanted_masks(tiny, encoded):
     clicks = torch.rand(6, 2, generator=torch.manual_seed(2)) * torch.tensor([420.0, 300.0])

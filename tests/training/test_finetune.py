@@ -65,7 +65,10 @@ def always_better(monkeypatch: pytest.MonkeyPatch) -> None:
     improving(monkeypatch, *(number / 100 for number in range(1, 99)))
 
 
-@pytest.mark.parametrize(("strategy", "transfer"), PAIRS)
+@pytest.mark.parametrize(
+    ("strategy", "transfer"),
+    nightly_but(PAIRS, *((name, "simmat") for name in ("lora", "full", "scratch", "frozen"))),
+)
 def test_checkpoint_holds_what_was_trained(strategy, transfer, train, base, tmp_path, monkeypatch):
     improving(monkeypatch, 0.1, 0.2)  # the last step is the best
     trained = train(strategy=strategy, transfer=transfer)
@@ -128,7 +131,8 @@ def gradients(train, monkeypatch, folder: str, **settings) -> dict[str, torch.Te
     return seen
 
 
-@pytest.mark.parametrize("corrections", nightly_but((0, 3), 3))
+@pytest.mark.slow
+@pytest.mark.parametrize("corrections", [0, 3])
 def test_accumulate_changes_no_gradient(train, monkeypatch, corrections):
     """Images differ in size, and are padded; sums are taken in another order."""
     small = (replace(sample, name=f"small {sample.name}") for sample in pictures(3, side=48).train)
@@ -184,6 +188,7 @@ def test_half_precision_keeps_the_clicks_exact(train, monkeypatch):
     assert differ(tensors(exact), tensors(half)) < 0.01
 
 
+@pytest.mark.slow
 def test_frozen_encoder_sees_each_plane_once(train, monkeypatch):
     """What is trained is the same, the decoder's skips from the encoder's maps included."""
     always_better(monkeypatch)

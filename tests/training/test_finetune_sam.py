@@ -82,7 +82,7 @@ def test_sam_step_is_the_papers(sam, large, tmp_path, monkeypatch):
         assert (gradient - expected).abs().max() < 1e-5 * scale, name
 
 
-@pytest.mark.parametrize("strategy", nightly_but(STRATEGIES, "lora", "prefix", "decoder"))
+@pytest.mark.parametrize("strategy", nightly_but(STRATEGIES, "lora", "prefix"))
 def test_sam_trains_by_every_strategy(strategy, sam, tmp_path, monkeypatch):
     """With all kinds of prompts and corrections, on any number of channels."""
     size = 3 if STRATEGIES[strategy].size else None

@@ -67,7 +67,8 @@ def test_compare_with_base_leaves_out_planes_without_objects(base, dataset, tmp_
     assert spec.metrics["before"]["click"] > 0
 
 
-@pytest.mark.parametrize(("pixels", "planes"), nightly_but(((100, 4), (3, 3), (0, 2)), (3, 3)))
+@pytest.mark.slow
+@pytest.mark.parametrize(("pixels", "planes"), [(100, 4), (3, 3), (0, 2)])
 def test_compare_with_base_takes_fewer_large_planes(pixels, planes, base, dataset, monkeypatch):
     """`pixels` in planes; two are looked at in any case."""
     samples = dataset.validation[:1] * 4

@@ -24,6 +24,7 @@ from tests.annotation.test_channel_choice import (
     parts,
     whole,
 )
+from tests.nightly import nightly_but
 from tests.widgets.hands import Hands
 from tests.widgets.scenes import CENTERS, discs, gray, iou
 
@@ -262,7 +263,7 @@ def test_form_takes_the_one_stain_chosen_before(window):
     assert window.tab.channels.remark.text() == channels_form.AS_BEFORE.format(parts="1")
 
 
-@pytest.mark.parametrize("how", ["ranked", "displayed"])
+@pytest.mark.parametrize("how", nightly_but(("ranked", "displayed"), "ranked"))
 def test_form_proposes_channels_that_are_seen(window, bands, tmp_path, how):
     path = tmp_path / "bands.tif"
     tifffile.imwrite(path, bands, metadata={"axes": "CYX"})

@@ -99,7 +99,9 @@ def test_session_dropped_is_restored_and_unchanged(open_window, tmp_path, monkey
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("{}\n", "bad_session.jsonl cannot be read as a session."),
+        pytest.param(
+            "{}\n", "bad_session.jsonl cannot be read as a session.", marks=pytest.mark.slow
+        ),
         ('{"is": "a pickle"}\n', "bad_session.jsonl cannot be read as a session."),
         (
             '{"format": "napari-simmat session", "format_version": 1, "image": "", "shape": [4, 4],'

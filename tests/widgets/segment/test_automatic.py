@@ -20,6 +20,7 @@ from napari_simmat.annotation.proposals import (
 from napari_simmat.checkpoints.catalog import sam_spec
 from napari_simmat.engine.settings import LITE_THRESHOLDS, AutomaticSettings
 from napari_simmat.widgets.segment.automatic import NO_EXAMPLES
+from tests.nightly import nightly_but
 from tests.widgets.scenes import CENTERS, discs, gray
 
 
@@ -153,7 +154,7 @@ def test_commit_into_a_full_layer_writes_a_new_one_once(ready, everything):
     assert not ready.tab.buttons.commit.isEnabled()
 
 
-@pytest.mark.parametrize("when", ["asking", "found"])
+@pytest.mark.parametrize("when", nightly_but(("asking", "found"), "found"))
 def test_everything_is_dropped_for_another_model(ready, everything, when, other_foundation):
     QTest.mouseClick(ready.tab.automatic_panel.start, Qt.MouseButton.LeftButton)
     if when == "found":

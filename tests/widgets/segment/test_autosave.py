@@ -68,6 +68,7 @@ def test_close_while_saving_completes_the_files(open_window, tmp_path, monkeypat
     assert replayed(noted).saved, "it is offered no more"
 
 
+@pytest.mark.slow
 def test_save_of_several_images_marks_each_as_saved(ready, tmp_path, monkeypatch):
     window, gate = ready, threading.Event()
 
@@ -107,6 +108,7 @@ def test_recovery_offers_work_with_the_image_it_was_done_on(open_window):
     assert open_image(open_window(), other).status.offer == "Restore"
 
 
+@pytest.mark.slow
 def test_autosave_logs_a_replaced_array(ready):
     """As other plugins do with what they made of the labels."""
     for center in CENTERS[:2]:

@@ -155,6 +155,7 @@ def test_recovery_offers_until_work_begins(open_window):
     assert second.status.offer != "Restore"
 
 
+@pytest.mark.slow
 def test_recovery_offers_nothing_to_another_image_or_window(open_window):
     first = open_image(open_window(), gray())
     first.click(*CENTERS[0])
@@ -234,6 +235,7 @@ def test_autosave_logs_edits_made_while_the_tab_was_closed(ready):
     assert ready.workspace.objects is layer
 
 
+@pytest.mark.slow
 def test_recovery_offers_nothing_without_content(open_window):
     first = open_image(open_window(), gray())
     first.click(*CENTERS[0])

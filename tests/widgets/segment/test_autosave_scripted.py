@@ -39,6 +39,7 @@ def test_window_and_script_do_and_log_the_same(ready, log, tmp_path):
         assert json.loads(first[0])["shape"] == json.loads(first[1])["shape"]
 
 
+@pytest.mark.slow
 def test_script_goes_on_with_the_log_of_a_window(ready, log, tmp_path):
     work_on(ready)
     copy = tmp_path / "copy.jsonl"

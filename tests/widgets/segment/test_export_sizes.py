@@ -18,6 +18,7 @@ from tests.io.places import (
     make_sheared_nifti,
     sheared,
 )
+from tests.nightly import nightly_but
 from tests.widgets.segment.noted import save_as
 
 BOX = SPACING[0] * SPACING[1] * SPACING[2]
@@ -93,6 +94,7 @@ def test_save_of_a_series_behind_a_tilted_gantry(tmp_path, click_on, save):
     assert abs(np.linalg.det(affine)) == pytest.approx(BOX, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_save_of_a_sheared_sform(tmp_path, click_on, save):
     image = make_sheared_nifti(tmp_path)
     click_on(image)
@@ -102,7 +104,7 @@ def test_save_of_a_sheared_sform(tmp_path, click_on, save):
     check_nifti(image, tmp_path / "sheared_labels.nii.gz")
 
 
-@pytest.mark.parametrize("ending", ["nrrd", "mha"])
+@pytest.mark.parametrize("ending", nightly_but(("nrrd", "mha"), "nrrd"))
 def test_save_of_nrrd_and_mha_in_micrometers(tmp_path, click_on, save, ending):
     image = make_itk_in(tmp_path, f"scan.{ending}", "um")
     click_on(image)

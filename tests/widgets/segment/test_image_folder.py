@@ -28,6 +28,7 @@ from napari_simmat.widgets.segment.image_folder import (
     NOT_REPLACED,
     OTHER_SHAPE,
 )
+from tests.nightly import nightly_but
 from tests.widgets.conftest import SECONDS
 from tests.widgets.scenes import CENTERS, gray
 
@@ -289,7 +290,7 @@ def test_order_with_unsaved_work_opens_the_next(window, folder):
     assert shown(window) == ["1"]
 
 
-@pytest.mark.parametrize("largest", [2**31, 2**32 - 1])
+@pytest.mark.parametrize("largest", nightly_but((2**31, 2**32 - 1), 2**32 - 1))
 def test_labels_with_large_ids_keep_them(window, folder, largest):
     labels = np.zeros(gray().shape, np.uint32)
     labels[20:40, 20:40] = 7
@@ -325,6 +326,7 @@ def test_the_keys_of_drafts_go_over_images(window, folder):
     assert place(panel).startswith(f"4 of {COUNT}"), "the first that nobody has seen"
 
 
+@pytest.mark.slow
 def test_drafts_go_before_the_images_of_a_folder(window, folder):
     begin(window, folder)
     window.tab.automatic_panel.set_value(AutomaticSettings(points_per_side=6))

@@ -33,6 +33,7 @@ def test_a_click_is_seen_in_all_three_planes(window):
         assert (labels[tuple(at)] == 2).any(), "the object is cut by each of the planes"
 
 
+@pytest.mark.slow
 def test_the_cursor_leads_and_off_the_canvas_the_last_press(window):
     open_blobs(window)
     window.viewer.dims.set_point(0, PLACED["translate"][0] + SECOND[0])

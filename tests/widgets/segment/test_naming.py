@@ -123,6 +123,7 @@ def test_button_names_the_others_as_one_command(few):
     assert len(classed(few)) == len(BY_HAND) - 1, "one step took all names back"
 
 
+@pytest.mark.slow
 def test_offer_takes_the_names_back(few):
     name_others(few)
     few.push(few.tab.status.offer)
@@ -161,6 +162,7 @@ def test_corrections_stay_when_the_others_are_named_again(few):
     assert not by_program(few) & {6, 8}
 
 
+@pytest.mark.slow
 def test_doubtful_objects_get_no_class(few):
     layer = few.viewer.layers["SimMAT objects"]
     rows, columns = np.mgrid[:160, :160]

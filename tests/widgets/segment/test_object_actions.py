@@ -305,6 +305,7 @@ def test_objects_layer_deleted_comes_back_on_undo(ready):
     assert not layer.data.any(), "the whole list is still there"
 
 
+@pytest.mark.slow
 def test_classes_have_a_layer_and_follow_undo(ready):
     commit_discs(ready, 2)
     ready.click_row(1)
@@ -418,6 +419,7 @@ def test_click_after_a_commit_takes_what_is_as_large(window):
     assert np.count_nonzero(window.mask) > 10_000, "without an object all is as before"
 
 
+@pytest.mark.slow
 def test_click_after_zooming_in_takes_what_fits_the_view(window):
     image, labels = dots_in_a_dish()
     window.open(image.astype(np.float32), name="dots")
@@ -455,6 +457,7 @@ def test_rows_clicked_remove_no_layer(ready):
     assert removed == []
 
 
+@pytest.mark.slow
 def test_row_clicked_keeps_the_view_and_outlines_its_object(ready):
     commit_discs(ready, 2)
     camera = ready.viewer.scene.camera

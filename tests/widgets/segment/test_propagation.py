@@ -397,6 +397,7 @@ def test_propagation_is_dropped_for_another_model_or_image(stack, what, other_fo
     assert np.array_equal(stack.objects == 1, shown), "what is shown is what is written"
 
 
+@pytest.mark.slow
 def test_propagate_stops_for_another_model(stack, other_foundation):
     stack.click(*CENTER)
     QTest.mouseClick(stack.tab.stack_panel.start, Qt.MouseButton.LeftButton)

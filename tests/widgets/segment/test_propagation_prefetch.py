@@ -1,6 +1,7 @@
 """Planes encoded before they are looked at."""
 
 import numpy as np
+import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
@@ -18,6 +19,7 @@ def test_around_orders_planes_by_distance():
     assert sorted(several) == sorted(np.ndindex(3, 3))
 
 
+@pytest.mark.slow
 def test_prefetch_encodes_the_neighbors_of_the_shown_plane(window, qtbot):
     stack = np.random.default_rng(0).integers(0, 255, (4, 48, 48), dtype=np.uint8)
     window.viewer.add_image(stack, name="stack")

@@ -108,7 +108,9 @@ def test_everything_from_the_side_is_committed(window):
         assert iou(window.objects[at] == number, there) > 0.7
 
 
-@pytest.mark.parametrize("order", [(0, 2, 1, 3), (2, 3, 0, 1)])
+@pytest.mark.parametrize(
+    "order", [(0, 2, 1, 3), pytest.param((2, 3, 0, 1), marks=pytest.mark.slow)]
+)
 def test_click_in_any_two_axes_of_time_and_depth_segments(window, order):
     size = np.array((20, 24, 40, 48))
     radii = np.array((7.0, 8.0, 13.0, 15.0))

@@ -86,6 +86,7 @@ def test_accept_writes_the_draft_under_the_mouse(drafted):
     assert at_centers(drafted.preview) == [True, False, True, True]
 
 
+@pytest.mark.slow
 def test_reject_remembers_the_mask_in_step_with_undo(drafted):
     before, session = drafted.preview.copy(), drafted.workspace.session
     for number in (1, 0):

@@ -263,6 +263,7 @@ def test_an_image_that_was_just_opened_is_not_denied(window):
     assert window.status.kind == "ready"
 
 
+@pytest.mark.slow
 def test_objects_stay_in_the_table_while_a_model_cannot_be_used(ready):
     ready.add_object(*CENTERS[0])
     table = ready.tab.object_panel.table

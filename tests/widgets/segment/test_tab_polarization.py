@@ -60,6 +60,7 @@ def test_channels_opened_in_wrong_order_are_sorted_by_name(window):
     assert np.array_equal(window.objects == 1, mask)
 
 
+@pytest.mark.slow
 def test_channels_with_a_missing_angle_are_refused(window):
     open_layers(window, (3, 0, 1))
     assert window.status.kind == "failed"

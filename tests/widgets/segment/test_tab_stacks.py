@@ -11,6 +11,7 @@ from qtpy.QtTest import QTest
 
 from napari_simmat.batch.options import SegmentTableOptions
 from napari_simmat.widgets.segment.plane_status import PROPAGATED_HERE
+from tests.nightly import nightly_but
 from tests.widgets.scenes import iou
 from tests.widgets.segment.noted import save_as
 
@@ -199,7 +200,7 @@ def test_encode_whole_stack_canceled_continues_where_it_was(window, qtbot):
     assert len(set(puts)) == len(puts), "none twice"
 
 
-@pytest.mark.parametrize("what", ["another", "none"])
+@pytest.mark.parametrize("what", nightly_but(("another", "none"), "another"))
 def test_encode_whole_stack_ends_with_its_image(window, qtbot, what):
     stack = np.random.default_rng(0).integers(0, 255, (60, 48, 48), dtype=np.uint8)
     window.viewer.add_image(stack, name="stack")

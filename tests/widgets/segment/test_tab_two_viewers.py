@@ -7,6 +7,7 @@ from qtpy.QtWidgets import QApplication
 from tests.widgets.scenes import CENTERS, discs, gray, iou
 
 
+@pytest.mark.slow
 def test_two_viewers_are_independent(open_window):
     first, second = windows = open_window(), open_window()
     _, labels = discs()

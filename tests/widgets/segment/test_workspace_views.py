@@ -11,6 +11,7 @@ from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.engine.label_index import LabelIndex
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.widgets.segment.workspace import UNDONE
+from tests.nightly import nightly_but
 from tests.widgets.scenes import iou
 
 SHIFT, CTRL = Qt.KeyboardModifier.ShiftModifier, Qt.KeyboardModifier.ControlModifier
@@ -210,6 +211,7 @@ def test_shapes_and_scribbles_from_the_side_segment(window):
     assert iou(window.objects[:, y] == 1, truth) > 0.85
 
 
+@pytest.mark.slow
 def test_prompts_of_each_view_return_with_it(window):
     labels = open_blobs(window)
     first, second = (middle for middle, _ in BLOBS)
@@ -471,7 +473,7 @@ def test_axes_rolled_in_3d_leave_a_tool_in_hand(window):
     assert iou(window.mask[at], labels[at] == 1) > 0.8
 
 
-@pytest.mark.parametrize("name", ["z", "t"])
+@pytest.mark.parametrize("name", nightly_but(("z", "t"), "t"))
 def test_tracks_are_offered_along_time_and_not_along_rows(window, name):
     """In a view from the side the planes go along y."""
     open_blobs(window, axis_labels=(name, "y", "x"))

@@ -68,17 +68,18 @@ def nothing_open(layers: Any) -> None:
             "true objects lies elsewhere than field 1 near (scale, translate or affine): choose "
             "labels that lie on the image.",
         ),
-        (
+        pytest.param(
             channels_of_two_sizes,
             "field 1 far has 100 x 109 pixels, but field 1 near has 100 x 110: choose layers of "
             "one size.",
+            marks=pytest.mark.slow,
         ),
         (
             other_shape,
             "true objects has 99 x 110 pixels, but field 1 near has 100 x 110: choose labels of "
             "the image's size.",
         ),
-        (truth_values, "images are integers or floats"),
+        pytest.param(truth_values, "images are integers or floats", marks=pytest.mark.slow),
         (nothing_open, "No image is open: open one and its labels, or choose a folder."),
     ],
 )
