@@ -367,13 +367,21 @@ class ChannelStack:
     def reduced(self, index: Index, transform: InputTransform) -> NDArray[Any]:
         """`normalized`, resized if that makes it smaller, as `network_input` takes it.
 
-        A few rows at a time, first along X, which gives the numbers of resizing the whole: a large
-        plane is never in memory as float.
+        Floats a few rows at a time, first along X, which gives the numbers of resizing the whole up
+        to rounding: a large plane is never in memory as float.
         """
         planes = self._read(index)
         height, width = transform.image
         if math.prod(transform.resized) >= height * width:
             return self._normalized(planes)
+        if self._keeps_bytes and not transform.half_pixel:
+            # Pillow rounds bytes after either axis, and since version 13 not always X goes first.
+            read = self._by_channel(planes)
+            resized = {
+                channel: transform.resize(read[channel][np.newaxis])[0]
+                for channel in set(self.selection)
+            }
+            return np.stack([resized[channel] for channel in self.selection])
         rows = max(1, STRIP // (width * self.n_channels))
         strips = []
         for start in range(0, height, rows):
@@ -388,7 +396,7 @@ class ChannelStack:
         statistics = self.statistics
         read = self._by_channel(planes)
         ways = dict(zip(self._distinct, self._ways(), strict=True))
-        if set(ways.values()) == {"bytes"}:
+        if self._keeps_bytes:
             return np.stack([read[channel] for channel in self.selection])
         scale = self.inputs.normalization.scale
         result = np.empty((self.n_channels, *planes[0].shape), dtype=np.float32)
@@ -473,6 +481,11 @@ class ChannelStack:
     def _dtypes(self) -> list[np.dtype[Any]]:
         several = len(self._sources) > 1
         return [self._sources[n if several else 0].dtype for n in self._distinct]
+
+    @property
+    def _keeps_bytes(self) -> bool:
+        """Whether all channels stay uint8."""
+        return set(self._ways()) == {"bytes"}
 
     def _ways(self) -> list[ScalingMethod]:
         rule = self.inputs.normalization
