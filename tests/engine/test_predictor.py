@@ -549,9 +549,10 @@ def test_click_takes_what_is_as_large_as_expected(model, enlarged):
     predictor.set_image(image.astype(np.float32))
     dot, dish = labels == 100, image > 0.2
     click = Prompt(points=((128.0 * enlarged, 180.0 * enlarged),))
-    masks = [
+    alone, small, large = (
         predictor.predict_many([replace(click, expected_area=area)])[0].mask
         for area in (None, dot.sum(), np.pi * (80 * enlarged) ** 2)
-    ]
-    assert iou(masks[1], dot) > 0.8
-    assert all(iou(mask, dish) > 0.8 for mask in (masks[0], masks[2]))
+    )
+    assert iou(small, dot) > 0.8
+    assert iou(large, dish) > 0.8
+    assert max(iou(alone, dot), iou(alone, dish)) > 0.8, "either may be meant"
