@@ -369,6 +369,8 @@ def test_learning_killed_anywhere_resumes_to_the_same_result(
         with monkeypatch.context() as instead:
             instead.setattr(window.tab.learning, "start", requests.append)
             window.take(window.tab.learn_panel.start)
+        for file in user_folder("sessions").glob("*.safetensors"):
+            shutil.copy(file, tmp_path)  # learning goes on from the model beside the log
         unbroken = finish(adapt_job(requests[0], tmp_path / "unbroken.jsonl", QUICK))
         learn(window)
         state = AdaptedCheckpoint.load(file_of(window.workspace.session.adapted))
