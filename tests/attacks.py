@@ -50,7 +50,7 @@ from napari_simmat.engine.settings import Compute
 from napari_simmat.io.files import ASSETS, atomic_outputs
 from napari_simmat.io.readers import read_image
 from napari_simmat.progress import finish
-from napari_simmat.training import evidence, few_shot, finetune, trainer
+from napari_simmat.training import evidence, few_shot, finetune, run_folder, trainer
 from tests.batch.folders import contents
 from tests.checkpoints import hub_server
 from tests.checkpoints.hub_server import running_hub
@@ -252,9 +252,9 @@ def kill_train(trials: int, chance: random.Random, folder: Path) -> Found:
     trainer.SAVE_INTERVAL = 0.0
 
     def half(place: Path) -> list[str]:
-        faults = loads(place / "m.safetensors") + loads(place / "m-training" / trainer.BEST_FILE)
+        faults = loads(place / "m.safetensors") + loads(place / "m-training" / run_folder.BEST_FILE)
         try:
-            if (state := place / "m-training" / trainer.STATE_FILE).exists():
+            if (state := place / "m-training" / run_folder.STATE_FILE).exists():
                 torch.load(state, weights_only=True)
         except Exception as error:
             faults.append(f"half written: {error}")

@@ -13,7 +13,8 @@ from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.evaluation.drawn_prompts import PromptBatch
 from napari_simmat.models.tuning import build_network
 from napari_simmat.progress import finish
-from napari_simmat.training.trainer import Devices, Trainer
+from napari_simmat.training.devices import Devices
+from napari_simmat.training.trainer import Trainer
 from simmat_research.pretrain import (
     PretrainConfig,
     PretrainedFoundation,

@@ -4,7 +4,7 @@ import torch
 from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.io.files import ASSETS
 from napari_simmat.progress import finish
-from napari_simmat.training.trainer import Devices
+from napari_simmat.training.devices import Devices
 from simmat_research.pretrain import PretrainConfig, Pretraining
 
 pytestmark = pytest.mark.usefixtures("small_training")

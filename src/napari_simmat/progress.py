@@ -52,7 +52,7 @@ class JobEvent:
     left
         How long the batch run will still take, in words.
     figures
-        What was measured at a training step, named as in `training.trainer.LOG_COLUMNS`.
+        What was measured at a training step, named as in `training.run_folder.LOG_COLUMNS`.
     number, state, file
         Index of the batch task, its state, and its outcome once it is known.
     plan

@@ -20,8 +20,9 @@ from napari_simmat.training import finetune, losses, validation
 from napari_simmat.training.config import UNIFORM_STARTS, TrainConfig
 from napari_simmat.training.finetune import train_checkpoint_job, train_job
 from napari_simmat.training.labeled_planes import LabeledPlanes
+from napari_simmat.training.run_folder import BEST_FILE, LOG_FILE, STOP_FILE
 from napari_simmat.training.trainable import make_trainable
-from napari_simmat.training.trainer import BEST_FILE, LOG_FILE, STOP_FILE, Trainer, TrainProgress
+from napari_simmat.training.trainer import Trainer, TrainProgress
 from napari_simmat.training.validation import ValidationScores
 from tests.nightly import nightly_but
 from tests.training.squares import by_hand, picture, pictures, read_log, short

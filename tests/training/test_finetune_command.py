@@ -15,7 +15,7 @@ import torch
 from napari_simmat.checkpoints.checkpoint import read_spec, read_tensors
 from napari_simmat.cli import main
 from napari_simmat.cli.train import WORSE
-from napari_simmat.training.trainer import BEST_FILE, LOG_FILE, STATE_FILE
+from napari_simmat.training.run_folder import BEST_FILE, LOG_FILE, STATE_FILE
 from tests.training.squares import folder_of_pictures, read_log
 
 SMALL = ("--steps", "2", "--epochs", "2", "--validate-every", "2", "--batch", "2")

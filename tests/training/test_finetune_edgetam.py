@@ -12,7 +12,7 @@ from napari_simmat.engine.predictor import Predictor
 from napari_simmat.models import hiera_encoder
 from napari_simmat.progress import finish
 from napari_simmat.training.finetune import train_job
-from napari_simmat.training.trainer import BEST_FILE
+from napari_simmat.training.run_folder import BEST_FILE
 from tests.model_files import import_file
 from tests.models.test_edgetam import library_model
 from tests.sam2_models import SIDE, with_random_numbers

@@ -13,7 +13,8 @@ from napari_simmat.training.batches import Batches
 from napari_simmat.training.config import practical_config
 from napari_simmat.training.finetune import train_job
 from napari_simmat.training.labeled_planes import LabeledPlanes
-from napari_simmat.training.trainer import BEST_FILE, Trainer
+from napari_simmat.training.run_folder import BEST_FILE
+from napari_simmat.training.trainer import Trainer
 from tests.nightly import nightly_but
 from tests.plain_authors import small_sam
 from tests.training.conftest import SIDE

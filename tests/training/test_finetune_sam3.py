@@ -7,7 +7,7 @@ from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.progress import finish
 from napari_simmat.training.finetune import train_job
-from napari_simmat.training.trainer import BEST_FILE
+from napari_simmat.training.run_folder import BEST_FILE
 from tests.model_files import import_file
 from tests.sam3_models import SIDE
 from tests.training.squares import pictures, short

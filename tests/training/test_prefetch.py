@@ -5,9 +5,9 @@ import threading
 import pytest
 
 from napari_simmat.progress import finish
+from napari_simmat.training.devices import Devices
 from napari_simmat.training.finetune import train_job
 from napari_simmat.training.prefetch import Prefetch
-from napari_simmat.training.trainer import Devices
 from tests.training.squares import pictures, read_log, short
 
 WHOLE = slice(0, 4)

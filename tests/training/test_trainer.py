@@ -14,18 +14,11 @@ import torch
 from napari_simmat.checkpoints.checkpoint import read_tensors
 from napari_simmat.datasets.dataset import Dataset
 from napari_simmat.progress import Job, finish
-from napari_simmat.training import finetune, trainer
+from napari_simmat.training import devices, finetune, run_folder, trainer
+from napari_simmat.training.devices import Devices, is_first_process
 from napari_simmat.training.finetune import train_job
-from napari_simmat.training.trainer import (
-    BEST_FILE,
-    LOG_FILE,
-    STATE_FILE,
-    Devices,
-    RunFolder,
-    TrainProgress,
-    is_first_process,
-    read_state,
-)
+from napari_simmat.training.run_folder import BEST_FILE, LOG_FILE, STATE_FILE, RunFolder, read_state
+from napari_simmat.training.trainer import TrainProgress
 from tests.nightly import nightly_but
 from tests.training.squares import pictures, read_log, short
 
@@ -97,11 +90,11 @@ def test_save_interval_counts_from_the_end_of_a_save(begin, monkeypatch):
 @pytest.mark.slow
 def test_auto_precision_stays_what_it_was_at_first(begin, monkeypatch):
     """Whether half of it is quicker is measured, and may come out otherwise another time."""
-    monkeypatch.setattr(trainer, "half_precision_is_faster", lambda: True)
+    monkeypatch.setattr(devices, "half_precision_is_faster", lambda: True)
     unbroken = finish(begin("unbroken", precision="auto"))
     assert unbroken.spec.training["precision"] == "bf16-mixed"
     interrupt(begin("broken", precision="auto"), 3)
-    monkeypatch.setattr(trainer, "half_precision_is_faster", lambda: False)
+    monkeypatch.setattr(devices, "half_precision_is_faster", lambda: False)
     broken = finish(begin("broken", precision="auto"))
     assert broken.spec == unbroken.spec
     one, two = (each.student.network.state_dict() for each in (unbroken, broken))
@@ -194,7 +187,7 @@ def other_labels(dataset: Dataset) -> Dataset:
 )
 def test_read_state_refuses_other_data(change, begin, dataset):
     interrupt(begin(), 1)
-    with pytest.raises(ValueError, match=re.escape(trainer.HAS_OTHER_DATA.format("")[1:])):
+    with pytest.raises(ValueError, match=re.escape(run_folder.HAS_OTHER_DATA.format("")[1:])):
         finish(begin(data=change(dataset)))
 
 
@@ -212,20 +205,22 @@ def test_read_state_refuses_a_damaged_state(damage, begin, tmp_path):
         path.write_bytes(b"")
     with pytest.raises(ValueError) as caught:  # noqa: PT011, its words are compared
         finish(begin())
-    assert str(caught.value).startswith(trainer.IS_DAMAGED.split("(")[0].format(path))
+    assert str(caught.value).startswith(run_folder.IS_DAMAGED.split("(")[0].format(path))
 
 
 def test_read_state_refuses_a_missing_best_checkpoint(begin, tmp_path):
     interrupt(begin(), 1)
     (tmp_path / "run" / BEST_FILE).unlink()
-    with pytest.raises(ValueError, match=re.escape(trainer.LACKS_FILE.format("", BEST_FILE)[1:])):
+    with pytest.raises(
+        ValueError, match=re.escape(run_folder.LACKS_FILE.format("", BEST_FILE)[1:])
+    ):
         finish(begin())
 
 
 def test_run_folder_holds_one_training_at_a_time(begin):
     running = begin()
     assert any(isinstance(progress, TrainProgress) for progress in running)
-    with pytest.raises(ValueError, match=trainer.IS_RUNNING.format(".*run")):
+    with pytest.raises(ValueError, match=run_folder.IS_RUNNING.format(".*run")):
         finish(begin())
     running.close()
     finish(begin())
@@ -237,7 +232,7 @@ def test_run_folder_works_without_locks(tmp_path, monkeypatch):
     def cannot(self):
         raise NotImplementedError
 
-    monkeypatch.setattr(trainer.FileLock, "acquire", cannot)
+    monkeypatch.setattr(run_folder.FileLock, "acquire", cannot)
     RunFolder(tmp_path).close()
 
 
@@ -325,7 +320,7 @@ def test_fabric_on_one_cpu_announces_nothing(precision, capfd):
         ({"count": 0}, "32-true", "at least one device on one node, not 0 on 1"),
         ({"nodes": 0}, "32-true", "at least one device on one node, not 1 on 0"),
         ({"device": "cpu:0", "count": 2}, "32-true", "2 devices are requested, but cpu:0 is 1"),
-        ({"device": "cpu"}, "16-mixed", trainer.NO_16_MIXED),
+        ({"device": "cpu"}, "16-mixed", devices.NO_16_MIXED),
         ({"device": "moon"}, "32-true", "Device 'moon' is unknown"),
     ],
 )
@@ -350,7 +345,7 @@ def test_auto_precision_is_half_where_that_is_faster(settings, quicker, precisio
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: quicker)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    monkeypatch.setattr(trainer, "half_precision_is_faster", lambda: quicker)
+    monkeypatch.setattr(devices, "half_precision_is_faster", lambda: quicker)
     places = Devices(**settings)
     assert places.precision("auto") == precision
     assert places.precision("16-mixed") == "16-mixed"
@@ -358,12 +353,12 @@ def test_auto_precision_is_half_where_that_is_faster(settings, quicker, precisio
 
 @pytest.mark.parametrize("quicker", [True, False])
 def test_fabric_warns_of_slow_half_precision(quicker, monkeypatch, caplog):
-    monkeypatch.setattr(trainer, "half_precision_is_faster", lambda: quicker)
+    monkeypatch.setattr(devices, "half_precision_is_faster", lambda: quicker)
     places = Devices(device="cpu")
     places.fabric("32-true")
     assert not caplog.messages
     places.fabric("bf16-mixed")
-    assert caplog.messages == ([] if quicker else [trainer.SLOW_HALF_PRECISION])
+    assert caplog.messages == ([] if quicker else [devices.SLOW_HALF_PRECISION])
 
 
 def test_fabric_refuses_more_gpus_than_there_are(monkeypatch):
@@ -383,7 +378,7 @@ def test_fabric_explains_slurm_tasks_counted_otherwise(monkeypatch):
 
 def test_fabric_missing_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "lightning_fabric", None)
-    with pytest.raises(ImportError, match=re.escape(trainer.NO_FABRIC)):
+    with pytest.raises(ImportError, match=re.escape(devices.NO_FABRIC)):
         Devices().fabric("32-true")
 
 

@@ -77,7 +77,7 @@ def benchmark(
         I/N: do every N-th run alone, from the I-th, into a table of its own.
     """
     from napari_simmat.checkpoints.loading import load_model
-    from napari_simmat.training.trainer import Devices
+    from napari_simmat.training.devices import Devices
     from simmat_research.runner import run_experiment_job
 
     terminal = console.terminal()

@@ -30,8 +30,10 @@ from napari_simmat.models.tiny import TinyNetwork, build_tiny
 from napari_simmat.models.tiny_encoder import LiteEncoder, efficientnet_tensors
 from napari_simmat.models.tuning import architecture_of, build_network
 from napari_simmat.progress import Job, Progress
+from napari_simmat.training.devices import Devices
 from napari_simmat.training.losses import dense_loss, dense_targets, mask_loss, trained_results
-from napari_simmat.training.trainer import STATE_FILE, Devices, RunFolder, Trainer, read_state
+from napari_simmat.training.run_folder import STATE_FILE, RunFolder, read_state
+from napari_simmat.training.trainer import Trainer
 from simmat_research.experiments import PretrainOptions
 from simmat_research.real_scenes import RealSource, real_drawer
 from simmat_research.renderers import FAMILIES

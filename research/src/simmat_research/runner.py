@@ -21,10 +21,11 @@ from napari_simmat.models.spec import Model
 from napari_simmat.progress import Job, as_part
 from napari_simmat.training.batches import round_up
 from napari_simmat.training.config import TrainConfig
+from napari_simmat.training.devices import Devices
 from napari_simmat.training.finetune import train_job
 from napari_simmat.training.labeled_planes import LabeledPlanes
+from napari_simmat.training.run_folder import BEST_FILE
 from napari_simmat.training.trainable import check_foundation
-from napari_simmat.training.trainer import BEST_FILE, Devices
 from napari_simmat.training.validation import validate_network_job
 from simmat_research.experiments import (
     EXPERIMENTS,

@@ -262,8 +262,8 @@ def train(
     ImportError
         Without Lightning Fabric (``pip install lightning-fabric``).
     """
+    from napari_simmat.training.devices import Devices
     from napari_simmat.training.finetune import train_checkpoint_job
-    from napari_simmat.training.trainer import Devices
 
     path = _checked(output, overwrite)
     base = load_model(str(model))

@@ -166,7 +166,7 @@ class _Report:
 
     def finish(self, job: Job[T]) -> T:
         """Run a job with a progress bar or events, shown only by the first of several processes."""
-        from napari_simmat.training.trainer import is_first_process
+        from napari_simmat.training.devices import is_first_process
 
         if not is_first_process():
             return finish(job)
@@ -221,8 +221,8 @@ def train(
         at the end (output, metrics).
     """
     from napari_simmat.checkpoints.loading import load_model
+    from napari_simmat.training.devices import Devices, is_first_process
     from napari_simmat.training.finetune import train_checkpoint_job
-    from napari_simmat.training.trainer import Devices, is_first_process
 
     if not is_first_process():
         logging.getLogger("napari_simmat").setLevel(logging.ERROR)  # the first process logs

@@ -25,8 +25,9 @@ from napari_simmat.models.tuning import build_network, default_size, merge, tune
 from napari_simmat.training.annotations import AnnotatedPlane
 from napari_simmat.training.batches import CropBatches, PlaneKey
 from napari_simmat.training.losses import TrainingModule
+from napari_simmat.training.run_folder import RunFolder
 from napari_simmat.training.trainable import TrainableNetwork
-from napari_simmat.training.trainer import RunFolder, Trainer
+from napari_simmat.training.trainer import Trainer
 
 KINDS = ("click", "click", "box", "points")
 """Kinds of first prompts, one of which is drawn for each step."""

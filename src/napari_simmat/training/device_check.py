@@ -40,8 +40,9 @@ from napari_simmat.models.tuning import build_network
 from napari_simmat.progress import Job, Progress, finish
 from napari_simmat.training.config import Precision as TrainPrecision
 from napari_simmat.training.config import TrainConfig
+from napari_simmat.training.devices import Devices
 from napari_simmat.training.finetune import train_job
-from napari_simmat.training.trainer import LOG_FILE, Devices
+from napari_simmat.training.run_folder import LOG_FILE
 
 FOUNDATIONS = ("tiny", "vit_t", "hiera_tiny", "vit_b")
 """The built-in one; the others with random weights, since no file is needed."""

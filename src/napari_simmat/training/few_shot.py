@@ -62,8 +62,8 @@ from napari_simmat.training.evidence import (
     nothing_to_gain,
 )
 from napari_simmat.training.labeled_planes import LabeledPlane, as_rgb
+from napari_simmat.training.run_folder import RunFolder, read_state
 from napari_simmat.training.trainable import TrainableNetwork
-from napari_simmat.training.trainer import RunFolder, read_state
 
 MIN_OBJECTS = 3
 """Objects needed to learn; when a model goes on learning, new ones."""

@@ -21,19 +21,13 @@ from napari_simmat.models.spec import Model, ModelSpec
 from napari_simmat.progress import Job, Progress
 from napari_simmat.training.batches import Batch, Batches, equal_parts
 from napari_simmat.training.config import TrainConfig
+from napari_simmat.training.devices import Devices, is_first_process
 from napari_simmat.training.labeled_planes import LabeledPlanes
 from napari_simmat.training.losses import TrainingModule
 from napari_simmat.training.prefetch import Prefetch
+from napari_simmat.training.run_folder import BEST_FILE, RunFolder, read_state, settings_in
 from napari_simmat.training.trainable import TrainableNetwork, make_trainable
-from napari_simmat.training.trainer import (
-    BEST_FILE,
-    Devices,
-    RunFolder,
-    Trainer,
-    is_first_process,
-    read_state,
-    settings_in,
-)
+from napari_simmat.training.trainer import Trainer
 from napari_simmat.training.validation import compare_with_base_job, validate_network_job
 
 if TYPE_CHECKING:

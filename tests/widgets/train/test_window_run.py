@@ -7,7 +7,7 @@ from napari_simmat.batch.options import ChannelOptions
 from napari_simmat.cli import app
 from napari_simmat.progress import finish
 from napari_simmat.training.config import TrainConfig
-from napari_simmat.training.trainer import BEST_FILE, LOG_FILE, STOP_FILE
+from napari_simmat.training.run_folder import BEST_FILE, LOG_FILE, STOP_FILE
 from napari_simmat.widgets.command_line import in_a_shell
 from napari_simmat.widgets.train import window_run
 from napari_simmat.widgets.train.request import TrainRequest
