@@ -324,10 +324,10 @@ class InferenceService:
         request: PredictionRequest,
         is_current: Callable[[], bool],
     ) -> Job[Prediction | None]:
-        from napari_simmat.engine.part_predictor import OutsidePartError, PartPredictor
-
         yield from self._load(request.model)
         yield from self._open(request)
+        from napari_simmat.engine.part_predictor import OutsidePartError, PartPredictor
+
         predictor = self.predictor
         assert predictor is not None
         part = None if request.whole else PartPredictor.before(predictor, request.plane)
