@@ -49,7 +49,7 @@ def data(tmp_path):
 @pytest.fixture
 def cluster():
     with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0"
     ) as cluster:
         yield cluster
 
@@ -136,13 +136,13 @@ def test_cluster_that_does_not_fit_is_refused(data, tmp_path, monkeypatch):
     made = planned(data, tmp_path / "out")
     with pytest.raises(OSError, match=r"No Dask scheduler answers at tcp://127\.0\.0\.1:9"):
         finish(run_plan_job(made, CONFIG, scheduler="tcp://127.0.0.1:9"))
-    local = partial(distributed.LocalCluster, processes=False, dashboard_address=None)
+    local = partial(distributed.LocalCluster, processes=False, dashboard_address=":0")
     with local(n_workers=0) as empty, pytest.raises(OSError, match=r"has no workers\. Start"):
         finish(run_plan_job(made, CONFIG, scheduler=empty.scheduler_address))
     monkeypatch.setattr("napari_simmat.engine.remote.__version__", "0.0.1")
     with (
         distributed.LocalCluster(
-            n_workers=1, threads_per_worker=1, dashboard_address=None
+            n_workers=1, threads_per_worker=1, dashboard_address=":0"
         ) as other,
         pytest.raises(OSError, match=r"have napari-simmat \d+\.\S+, but here is 0\.0\.1"),
     ):
