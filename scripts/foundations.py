@@ -22,8 +22,8 @@ from typing import TypeVar
 import torch
 
 from napari_simmat.engine.object_memory import MemoryTrail
-from napari_simmat.engine.propagation_tracks import IntervalEnd, SliceInterval
-from napari_simmat.models.sam2_memory import ObjectMemory
+from napari_simmat.engine.propagation_tracks import AnnotatedLine, IntervalEnd, SliceInterval
+from napari_simmat.models.sam2_memory import MOST_GIVEN, ObjectMemory
 from napari_simmat.models.tuning import build_network
 from napari_simmat.progress import finish
 
@@ -82,12 +82,10 @@ def measured(name: str, planes: int | None) -> dict[str, float]:
             mask = torch.zeros(1, 1, 1024, 1024)
             mask[..., 300:600, 300:700] = 1
             known = network.remember(encoded, mask)
-            trail = trail_of(known, 8)
-            for index in range(1, 7):
-                trail.add(index, known)
-            found["recall"], _ = timed(lambda: network.recall(encoded, trail.seen_from(7)))
+            trail = followed(known, 7)
+            found["recall"], _ = timed(lambda: network.recall(encoded, trail.seen_from(7, True)))
             if planes:
-                found["trail"] = trail_bytes(known, planes) / 1e6
+                found["trail"] = followed(known, planes).nbytes / 1e6
     found["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     return found
 
@@ -99,19 +97,15 @@ def timed(compute: Callable[[], T]) -> tuple[float, T]:
     return time.process_time() - start, result
 
 
-def trail_of(known: ObjectMemory, length: int) -> MemoryTrail:
-    """The memory of an object that was annotated on the first plane."""
-    interval = SliceInterval(0, (), tuple(range(1, length)), IntervalEnd(0, None))  # type: ignore[arg-type]
-    return MemoryTrail(interval, {0: known}, length)
-
-
-def trail_bytes(known: ObjectMemory, planes: int) -> int:
-    """Bytes that are kept of an object at the end of a stack."""
-    trail = trail_of(known, planes)
-    for index in range(1, planes):
-        trail.add(index, known)
-    memories = trail.seen_from(planes)
-    return sum(each.nbytes for each in (*memories.given.values(), *memories.found.values()))
+def followed(known: ObjectMemory, planes: int) -> MemoryTrail:
+    """The memory of an object that was annotated on the first of so many planes, and followed."""
+    start = IntervalEnd(0, None)  # type: ignore[arg-type]
+    interval = SliceInterval(0, (), tuple(range(1, planes)), start)
+    trail = MemoryTrail(AnnotatedLine((start,), (interval,)), planes, MOST_GIVEN)
+    trail.give(0, known)
+    for index in interval.indices:
+        trail.add(index, True, known)
+    return trail
 
 
 if __name__ == "__main__":

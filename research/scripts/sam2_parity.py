@@ -2,9 +2,9 @@
 
 ``python research/scripts/sam2_parity.py --sam2 CHECKOUT`` prints the largest differences, beside
 the largest value: names of all four sizes, embedding and maps, masks of each kind of prompt, and a
-film whose object is outlined on one image and followed in one direction. CHECKOUT is a clone of
-https://github.com/facebookresearch/sam2, which needs ``hydra-core`` and ``iopath``; nothing of it
-is installed. With ``--edgetam CHECKOUT``, a clone of https://github.com/facebookresearch/EdgeTAM,
+film of each size whose object is outlined on two images and followed forwards and backwards.
+CHECKOUT is a clone of https://github.com/facebookresearch/sam2, which needs ``hydra-core`` and
+``iopath``; nothing of it is installed. With ``--edgetam CHECKOUT``, a clone of https://github.com/facebookresearch/EdgeTAM,
 it compares names, embedding and masks of EdgeTAM instead.
 """
 
@@ -16,16 +16,25 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from napari_simmat import Predictor, Prompt
 from napari_simmat.checkpoints.sam2_names import renamed_sam2
+from napari_simmat.engine.propagation import Propagator
+from napari_simmat.engine.settings import PropagationSettings
 from napari_simmat.models.edgetam import build_edgetam
 from napari_simmat.models.sam2 import Sam2ImageNetwork, Sam2Network, build_sam2
-from napari_simmat.models.sam2_memory import Memories, ObjectMemory
+from napari_simmat.models.spec import Base, Channel, InputSize, Model, ModelSpec, Normalization
 
 CONFIGS = {"tiny": "t", "small": "s", "base_plus": "b+", "large": "l"}
-SIDE, LENGTH, START = 1024, 6, 2
+SIDE, LENGTH, GIVEN = 1024, 6, (1, 3)
+SIZES = (512, 512), (SIDE, SIDE), (480, 854), (300, 700), (1365, 1024)
+"""Height and width of films; both programs stretch them to `SIDE`."""
+NEVER_ENDS = PropagationSettings(
+    min_score=0.0, min_overlap=0.0, max_change=1e6, min_contrast=0.0, min_evidence=0.0, reach=1e3
+)
 POINTS, LABELS = torch.tensor([[300.0, 400.0], [500.0, 100.0]]), torch.tensor([1, 0])
 BOX = torch.tensor([100.0, 120.0, 400.0, 500.0])
 PROMPTS: dict[str, dict[str, Tensor]] = {
@@ -42,23 +51,25 @@ def main() -> None:
     clone = parser.add_mutually_exclusive_group(required=True)
     clone.add_argument("--sam2", type=Path, help="a clone of Meta's repository")
     clone.add_argument("--edgetam", type=Path, help="a clone of Meta's repository of EdgeTAM")
-    parser.add_argument("--reverse", action="store_true", help="follow the object backwards")
+    parser.add_argument("--films", action="store_true", help="compare the films alone")
     given = parser.parse_args()
     sys.path.insert(0, str(given.sam2 or given.edgetam))
     if given.edgetam:
         compare_edgetam()
         return
-    for size in CONFIGS:
-        compare_names(size)
+    if not given.films:
+        for size in CONFIGS:
+            compare_names(size)
     torch.manual_seed(0)
     theirs = with_random_numbers(meta_model("tiny"))
     ours = build_sam2("hiera_tiny", initialize=False)
     ours.load_state_dict(renamed_sam2(theirs.state_dict()), strict=True, assign=True)
     ours.requires_grad_(False)
-    film = torch.randn(1, 3, SIDE, SIDE) + 0.3 * torch.randn(LENGTH, 3, SIDE, SIDE)
     with torch.inference_mode():
-        compare_masks(theirs, ours, film[:1])
-        compare_film(theirs, ours, film, given.reverse)
+        if not given.films:
+            compare_masks(theirs, ours, torch.randn(1, 3, SIDE, SIDE))
+        for size in SIZES:
+            compare_film(theirs, ours, size)
 
 
 def compare_edgetam() -> None:
@@ -150,35 +161,74 @@ def compare_masks(theirs: Any, ours: Sam2ImageNetwork, image: Tensor) -> None:
             print(f"{difference(masks, expected[0])}, {cells(masks, expected[0])} cells differ")
 
 
-def compare_film(theirs: Any, ours: Sam2Network, film: Tensor, reverse: bool) -> None:
-    """Print differences of an object that is outlined on image `START` and followed."""
-    mask = torch.zeros(SIDE, SIDE, dtype=torch.bool)
-    mask[300:500, 350:600] = True
-    state = film_state(film)
-    theirs.add_new_mask(state, START, 1, mask)
-    given = ours.remember(ours.encode(film[START : START + 1]), mask[None, None].float())
-    found: dict[int, ObjectMemory] = {}
-    for index, _, _ in theirs.propagate_in_video(state, start_frame_idx=START, reverse=reverse):
-        kept = state["output_dict_per_obj"][0]
-        if index == START:
-            expected = kept["cond_frame_outputs"][START]
-            print(f"outlined, pointer: {difference(given.pointer, expected['obj_ptr'])}")
-            continue
-        step = len(found) + 1
-        before = {step - other: each for other, each in found.items()}
-        encoded = ours.encode(film[index : index + 1])
-        masks, found[step] = ours.recall(encoded, Memories({step: given}, before, LENGTH))
-        expected = kept["non_cond_frame_outputs"][index]
-        logits = expected["pred_masks"][0, 0]
-        print(f"image {index}: {difference(masks.logits[0], logits)}, ", end="")
-        print(f"{cells(masks.logits[0], logits)} cells differ, ", end="")
-        print(f"pointer {difference(found[step].pointer, expected['obj_ptr'])}")
+def compare_film(theirs: Any, ours: Sam2Network, size: tuple[int, int]) -> None:
+    """Print differences of an object that is outlined on images `GIVEN` and followed.
+
+    Meta's code is shown the pixels that the network is shown here.
+    """
+    rng = np.random.default_rng(0)
+    film = rng.normal(120, 40, (1, *size, 3)) + rng.normal(0, 12, (LENGTH, *size, 3))
+    film = film.clip(0, 255).astype(np.uint8)
+    shown, found = [], {}
+    encode, recall = ours.encode_job, ours.recall
+
+    def noting_input(image: Tensor, *others: Any) -> Any:
+        shown.append(image)
+        return encode(image, *others)
+
+    def noting_logits(*given: Any) -> Any:
+        masks, memory = recall(*given)
+        found[predictor.plane[0]] = masks.logits[0]
+        return masks, memory
+
+    ours.encode_job, ours.recall = noting_input, noting_logits
+    predictor = Predictor(model_of(ours), "cpu", "exact")
+    predictor.set_image(film)
+    for index in range(1, LENGTH):
+        predictor.set_plane(index)
+    height, width = size
+    outlines = np.zeros((LENGTH, *size), bool)
+    for index in GIVEN:
+        outlines[index, height // 3 : height // 2 + index, width // 3 : 3 * width // 5] = True
+    prompts = [Prompt(mask=outlines[index], object=1, plane=(index,)) for index in GIVEN]
+    [track] = Propagator(predictor, NEVER_ENDS).propagate(prompts)
+    ours.encode_job, ours.recall = encode, recall
+    state = film_state(torch.cat(shown), size)
+    for index in GIVEN:
+        theirs.add_new_mask(state, index, 1, torch.from_numpy(outlines[index]))
+    for reverse in (False, True):
+        for index, _, masks in theirs.propagate_in_video(state, GIVEN[0], reverse=reverse):
+            if index in GIVEN:
+                continue
+            kept = state["output_dict_per_obj"][0]["non_cond_frame_outputs"][index]
+            logits, mask = kept["pred_masks"][0, 0], masks[0, 0].numpy() > 0
+            print(
+                f"{height} x {width}, image {index}: {difference(found[index], logits)}, ", end=""
+            )
+            print(f"{cells(found[index], logits)} cells differ, ", end="")
+            pixels = np.count_nonzero(track.mask(index) != mask)
+            print(f"{pixels} of {mask.size} pixels", flush=True)
 
 
-def film_state(film: Tensor) -> dict[str, Any]:
+def model_of(network: Sam2Network) -> Model:
+    """The network as a model that stretches images to its input, as Meta's code does."""
+    channels = tuple(Channel(name=name, mean=120.0, std=60.0) for name in ("r", "g", "b"))
+    spec = ModelSpec(
+        name="sam2",
+        modality="RGB",
+        channels=channels,
+        normalization=Normalization(keep_uint8=True),
+        input_size=InputSize(method="stretch", size=SIDE, minimum=SIDE),
+        base=Base(name="sam2", architecture="hiera_tiny", sha256="0" * 64),
+        mask_choice="stock",
+    )
+    return Model(spec, network, "fingerprint")
+
+
+def film_state(film: Tensor, size: tuple[int, int]) -> dict[str, Any]:
     """What Meta's ``init_state`` makes of a video's file."""
     device = torch.device("cpu")
-    size = {"video_height": SIDE, "video_width": SIDE, "num_frames": len(film)}
+    sizes = {"video_height": size[0], "video_width": size[1], "num_frames": len(film)}
     offloaded = {"offload_video_to_cpu": False, "offload_state_to_cpu": False}
     tables: dict[str, Any] = {
         name: {}
@@ -193,7 +243,7 @@ def film_state(film: Tensor) -> dict[str, Any]:
         "obj_ids": [],
     }
     places = {"device": device, "storage_device": device}
-    return {"images": film, **size, **offloaded, **tables, **numbers, **places}
+    return {"images": film, **sizes, **offloaded, **tables, **numbers, **places}
 
 
 def difference(found: Tensor, expected: Tensor) -> str:

@@ -475,6 +475,11 @@ class Predictor:
         """Whether the network finds objects by what it remembers of them on other planes."""
         return self._compute.network.has_memory
 
+    @property
+    def most_given(self) -> int:
+        """Annotated planes that the network recalls at once; 0 without a memory."""
+        return self._compute.network.most_given
+
     def find_named(
         self, words: str, examples: Sequence[BoxCorners] = (), minimum: float = 0.0
     ) -> list[Result]:

@@ -147,7 +147,8 @@ class PromptDecoder:
 
     def remember(self, embedding: Embedding, mask: NDArray[np.bool_]) -> ObjectMemory:
         """What the network keeps of an object's mask (Y, X)."""
-        whole = input_mask(mask, embedding.transform).to(self.compute.device)
+        # Without the rim that resizing leaves, as ``add_new_mask`` of Meta's code.
+        whole = (input_mask(mask, embedding.transform) >= 0.5).float().to(self.compute.device)
         with self.compute.inference():
             return self.compute.network.remember(embedding.encoded, whole)
 

@@ -17,10 +17,11 @@ from napari_simmat._text import format_shape
 from napari_simmat.engine.interval_propagator import IntervalPropagator, prompt_from_mask
 from napari_simmat.engine.label_volume import LabelVolume
 from napari_simmat.engine.masks import Mask, ObjectMask
-from napari_simmat.engine.object_memory import WITHOUT_MEMORY, MemoryTrail
+from napari_simmat.engine.object_memory import WITHOUT_MEMORY, MemoryTrail, along_lines
 from napari_simmat.engine.outline_evidence import BoundaryBias, ContrastGate, OutlineEvidence
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.propagation_tracks import (
+    AnnotatedLine,
     IntervalEnd,
     ObjectAnnotations,
     PlaneIndex,
@@ -172,7 +173,8 @@ class Propagator:
             limits = (first, last) if axis == axes[0] else (0, shape[axis] - 1)
             intervals = []
             for one, sections in zip(objects, found, strict=True):
-                for interval in slice_intervals(sections, one.absent, axis, limits):
+                there = slice_intervals(sections, one.absent, axis, limits)
+                for interval in along_lines(there, sections) if self._by_memory else there:
                     clearest = self._clearest_end(sections, interval)
                     intervals.append((sections, replace(interval, clearest=clearest)))
             reached = [interval for _, interval in intervals]
@@ -183,8 +185,6 @@ class Propagator:
                     sections[interval.plane(index)] = section
         while len(self._known) > MAX_REMEMBERED:  # only now: objects need their own until here
             self._known.popitem(last=False)
-        while len(self._memories) > MAX_MEMORIES:
-            self._memories.popitem(last=False)
         return [
             Track(each.object, shape, sections)
             for each, sections in zip(objects, found, strict=True)
@@ -258,27 +258,27 @@ class Propagator:
         """
         stack = self.predictor.stack
         distinct = dict.fromkeys(intervals)
-        trails: dict[SliceInterval, MemoryTrail] = {}
-        if self._by_memory:
-            trails = yield from self._memory_trails_job(distinct, before)
-        else:
+        new = self._to_be_found(distinct)
+        if not self._by_memory:
             yield from self._measure_bias_job(distinct, before)
-        propagators = [self._interval_propagator(interval) for interval in distinct]
-        found: dict[SliceInterval, list[tuple[int, Section]]] = {
-            each.interval: [] for each in propagators
-        }
-        visits = _visit_order([each for each in propagators if each.interval not in self._known])
+        propagators = [self._interval_propagator(interval) for interval in new]
+        found: dict[SliceInterval, list[tuple[int, Section]]] = {interval: [] for interval in new}
+        trails: dict[AnnotatedLine, MemoryTrail] = {}
+        visits = _visit_order(propagators)
         for done, (plane, index, there) in enumerate(visits):
             active = [each for each in there if not each.ended]
             if not active:
                 continue
             here = _at(before + done, before + len(visits), plane)
+            if self._by_memory:
+                trails = self._trails(active, trails)
+                yield from self._remember_job(trails, active, index, here)
             yield from within_step(self.predictor.set_plane_job(plane), here)
             values = stack.normalized(plane)
             encoded = replace(here, done=here.done + 1)
-            if trails:
-                known = [trails[each.interval] for each in active]
-                results = yield from with_progress(self._recall_job(known, index), encoded)
+            if self._by_memory:
+                recalling = self._recall_job(trails, active, index)
+                results = yield from with_progress(recalling, encoded)
             else:
                 prompts = [each.prompt(index) for each in active]
                 predicting = self.predictor.predict_many_job(prompts)
@@ -292,45 +292,71 @@ class Propagator:
                     section = Section(ObjectMask.of(mask), score, origin, evidence)
                     found[propagator.interval].append((index, section))
             yield _Visited(encoded.done, encoded.total, encoded.message, found)
-        for interval, sections in found.items():
-            if interval in self._known:
-                self._known.move_to_end(interval)
-            else:
-                self._known[interval] = tuple(sections)
+        for interval in distinct:
+            if interval in found:
+                self._known[interval] = tuple(found[interval])
+            self._known.move_to_end(interval)
 
-    def _memory_trails_job(
-        self, intervals: Iterable[SliceInterval], before: int
-    ) -> Job[dict[SliceInterval, MemoryTrail]]:
-        """Remember the objects on the annotated planes at the ends of new intervals."""
-        new = [interval for interval in intervals if interval not in self._known]
-        ends = {
-            (interval.plane(seed.index), seed.section) for interval in new for seed in interval.ends
-        }
-        unknown = [seed for seed in ends if seed not in self._memories]
-        unknown.sort(key=lambda seed: (seed[0], seed[1].pixels.corner))
-        for plane, section in unknown:
-            here = _at(before, before + len(unknown), plane)
-            yield from with_progress(self.predictor.set_plane_job(plane), here)
-            remembered = self.predictor.remember(section.mask(self._size))
-            self._memories[plane, section] = remembered
-        trails = {}
-        for interval in new:
-            given = {
-                seed.index: self._memories[interval.plane(seed.index), seed.section]
-                for seed in interval.ends
-            }
-            length = self.predictor.shape[interval.axis]
-            trails[interval] = MemoryTrail(interval, given, length)
-        return trails
+    def _to_be_found(self, intervals: Iterable[SliceInterval]) -> list[SliceInterval]:
+        """The intervals that are not known; by memory, with all others of their lines."""
+        new = [each for each in intervals if each not in self._known]
+        lines = {each.whole for each in new if each.whole is not None}
+        return [each for each in intervals if each.whole in lines] if lines else new
 
-    def _recall_job(self, trails: Sequence[MemoryTrail], index: int) -> Job[list[Result]]:
+    def _trails(
+        self, active: Sequence[IntervalPropagator], trails: Mapping[AnnotatedLine, MemoryTrail]
+    ) -> dict[AnnotatedLine, MemoryTrail]:
+        """The trails of a plane's line of planes; those of lines that are done are left."""
+        here = active[0].interval.line
+        kept = {line: each for line, each in trails.items() if line.intervals[0].line == here}
+        for propagator in active:
+            line = _whole(propagator.interval)
+            if line not in kept:
+                length = self.predictor.shape[propagator.interval.axis]
+                kept[line] = MemoryTrail(line, length, self.predictor.most_given)
+        return kept
+
+    def _remember_job(
+        self,
+        trails: Mapping[AnnotatedLine, MemoryTrail],
+        active: Sequence[IntervalPropagator],
+        index: int,
+        here: Progress,
+    ) -> Job[None]:
+        """Remember the objects on the annotated planes that plane `index` recalls."""
+        missing = []
+        for number, propagator in enumerate(active):
+            interval = propagator.interval
+            trail = trails[_whole(interval)]
+            ends = trail.missing(index, interval.ascending)
+            missing += [(end.index, number, end.section, trail) for end in ends]
+        missing.sort(key=lambda each: each[:2])
+        for other, number, section, trail in missing:
+            plane = active[number].interval.plane(other)
+            if (plane, section) not in self._memories:
+                yield from with_progress(self.predictor.set_plane_job(plane), here)
+                remembered = self.predictor.remember(section.mask(self._size))
+                self._memories[plane, section] = remembered
+            trail.give(other, self._memories[plane, section])
+            self._memories.move_to_end((plane, section))
+            if len(self._memories) > MAX_MEMORIES:
+                self._memories.popitem(last=False)
+
+    def _recall_job(
+        self,
+        trails: Mapping[AnnotatedLine, MemoryTrail],
+        active: Sequence[IntervalPropagator],
+        index: int,
+    ) -> Job[list[Result]]:
         """Find objects on the current plane, `index` along their intervals, by memory."""
         results = []
-        for done, trail in enumerate(trails, start=1):
-            result, memory = self.predictor.recall(trail.seen_from(index))
-            trail.add(index, memory)
+        for done, propagator in enumerate(active, start=1):
+            interval = propagator.interval
+            trail = trails[_whole(interval)]
+            result, memory = self.predictor.recall(trail.seen_from(index, interval.ascending))
+            trail.add(index, interval.ascending, memory)
             results.append(result)
-            yield Progress(done, len(trails), "recalling")
+            yield Progress(done, len(active), "recalling")
         return results
 
     def _measure_bias_job(self, intervals: Iterable[SliceInterval], before: int) -> Job[None]:
@@ -487,6 +513,11 @@ def _visit_order(
         (there[0].interval.plane(abs(turn)), abs(turn), there)
         for (_, _, turn), there in sorted(visits.items(), key=lambda item: item[0])
     ]
+
+
+def _whole(interval: SliceInterval) -> AnnotatedLine:
+    assert interval.whole is not None, "it is followed by memory"
+    return interval.whole
 
 
 def _at(done: int, total: int, plane: PlaneIndex) -> Progress:

@@ -249,6 +249,9 @@ class SliceInterval:
         The annotated plane after them; None if the object is propagated until it ends.
     clearest
         The annotated plane on which the object stands out most; None for `start`.
+    whole
+        What else of its line decides where the object is; None where it is followed by masks,
+        which go no farther than `start` and `end`.
     """
 
     axis: int
@@ -257,6 +260,7 @@ class SliceInterval:
     start: IntervalEnd
     end: IntervalEnd | None = None
     clearest: IntervalEnd | None = None
+    whole: AnnotatedLine | None = None
 
     @property
     def ascending(self) -> bool:
@@ -276,6 +280,22 @@ class SliceInterval:
         """Position of a plane between `start` (0) and `end` (1)."""
         assert self.end is not None
         return (index - self.start.index) / (self.end.index - self.start.index)
+
+
+@dataclass(frozen=True)
+class AnnotatedLine:
+    """A line of planes along which an object is followed by memory.
+
+    Parameters
+    ----------
+    given
+        All its annotated planes in order, also those outside the planes that may be visited.
+    intervals
+        All intervals of the object on the line.
+    """
+
+    given: tuple[IntervalEnd, ...]
+    intervals: tuple[SliceInterval, ...]
 
 
 def line_of(plane: PlaneIndex, axis: int) -> PlaneIndex:
@@ -328,9 +348,8 @@ def _intervals_on_line(
         if before is not None:
             below = [end for end in below if end > before.index]
         if after is not None and not above:
-            # Downwards: `_visit_order` goes up first, so that each plane is visited once.
-            inner = range(min(last, after.index - 1), max(first - 1, seed.index), -1)
-            intervals.append(SliceInterval(axis, line, tuple(inner), after, seed))
+            inner = range(max(first, seed.index + 1), min(last + 1, after.index))
+            intervals.append(SliceInterval(axis, line, tuple(inner), seed, after))
         else:
             up = range(max(first, seed.index + 1), min([*above, last + 1]))
             intervals.append(SliceInterval(axis, line, tuple(up), seed))

@@ -53,6 +53,8 @@ class Network(Sam):
     """Kinds of prompts that `decode` reads; others are refused."""
     has_memory = False
     """Whether it finds an object on an image by what it remembers of it on others."""
+    most_given = 0
+    """Images outlined by the user that it recalls at once; 0 without a memory."""
     reads_words = False
     """Whether it finds all objects that words mean, or that are like examples."""
     recompute = False

@@ -261,6 +261,7 @@ class Sam2Network(Sam2ImageNetwork):
     ) -> None:
         super().__init__(image_encoder, prompt_encoder, mask_decoder)
         self.memory = memory
+        self.most_given = memory.most_given
 
     def position_parameters(self) -> Iterator[nn.Parameter]:
         """The two tables of positions: of the image and of each window."""

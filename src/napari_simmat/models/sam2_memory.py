@@ -8,7 +8,7 @@ and as one vector, the *pointer*.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -23,6 +23,9 @@ FEATURES_BACK = 6
 """Images back of which the features are recalled."""
 POINTERS_BACK = 15
 """Images back of which the pointers are recalled."""
+MOST_GIVEN = 16
+"""Outlined images that are recalled at once, where the network sets no bound: each adds its cells
+to those that every cell attends to."""
 STRIDE = 16
 """Pixels of a mask that the memory reads, per cell of the embedding."""
 TIME_BASE = 10000.0
@@ -35,22 +38,29 @@ class ObjectMemory:
     Parameters
     ----------
     features
-        (h * w, 1, c) in half precision.
+        (h * w, 1, c) in half precision; None of an image so far back that its pointer alone is
+        recalled.
     pointer
         (1, d).
     """
 
-    features: Tensor
+    features: Tensor | None
     pointer: Tensor
 
     @property
     def nbytes(self) -> int:
         """Memory of both in bytes."""
-        return sum(each.numel() * each.element_size() for each in (self.features, self.pointer))
+        kept = [each for each in (self.features, self.pointer) if each is not None]
+        return sum(each.numel() * each.element_size() for each in kept)
 
     def to(self, device: torch.device) -> ObjectMemory:
         """The same on another device."""
-        return ObjectMemory(self.features.to(device), self.pointer.to(device))
+        features = None if self.features is None else self.features.to(device)
+        return ObjectMemory(features, self.pointer.to(device))
+
+    def pointer_alone(self) -> ObjectMemory:
+        """Without its features."""
+        return replace(self, features=None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,9 +71,10 @@ class Memories:
     ----------
     given
         Of images on which the user outlined it, by the number of images back; negative for images
-        ahead in the direction of the search.
+        ahead in the direction of the search. All with features.
     found
-        Of images on which it was found, by the number of images back, at least 1.
+        Of images on which it was found, by the number of images back, at least 1; the last
+        `FEATURES_BACK` with features.
     length
         Number of images that there are.
     """
@@ -78,6 +89,8 @@ class Sam2Memory(nn.Module):
 
     def __init__(self, whole: Any) -> None:
         super().__init__()
+        bound = whole.config.max_cond_frame_num  # -1 for none
+        self.most_given: int = bound if bound > 0 else MOST_GIVEN
         self.attention = _with_positions(whole.memory_attention, whole.config)
         self.encoder = whole.memory_encoder
         self.pointer = whole.object_pointer_proj
@@ -121,15 +134,15 @@ class Sam2Memory(nn.Module):
 
     def conditioned(self, image: Tensor, memories: Memories) -> Tensor:
         """The embedding (1, d, h, w) of an image, changed by what is known of the object."""
-        kept = [(0, each) for each in memories.given.values()]
+        kept = [(0, each.features) for each in memories.given.values()]
         for back in range(FEATURES_BACK, 0, -1):
             if back in memories.found:
-                kept.append((back, memories.found[back]))
+                kept.append((back, memories.found[back].features))
         height, width = image.shape[-2:]
         grid = torch.Size((1, self.absent.shape[-1], height, width))
         place = _as_sequence(self.encoder.position_encoding(grid, image.device, image.dtype))
-        parts = [each.features.to(image.dtype) for _, each in kept]
-        places = [place + self.times[back - 1] for back, _ in kept]
+        parts = [each.to(image.dtype) for _, each in kept if each is not None]
+        places = [place + self.times[back - 1] for back, each in kept if each is not None]
         pointers, times = self._pointers(memories)
         current = _as_sequence(self.sine(image.shape, image.device, image.dtype))
         attended = self.attention(
