@@ -33,7 +33,13 @@ SIDE, LENGTH, GIVEN = 1024, 6, (1, 3)
 SIZES = (512, 512), (SIDE, SIDE), (480, 854), (300, 700), (1365, 1024)
 """Height and width of films; both programs stretch them to `SIDE`."""
 NEVER_ENDS = PropagationSettings(
-    min_score=0.0, min_overlap=0.0, max_change=1e6, min_contrast=0.0, min_evidence=0.0, reach=1e3
+    min_score=0.0,
+    min_overlap=0.0,
+    max_change=1e6,
+    min_contrast=0.0,
+    min_evidence=0.0,
+    min_likeness=0.0,
+    reach=1e3,
 )
 POINTS, LABELS = torch.tensor([[300.0, 400.0], [500.0, 100.0]]), torch.tensor([1, 0])
 BOX = torch.tensor([100.0, 120.0, 400.0, 500.0])
@@ -183,7 +189,7 @@ def compare_film(theirs: Any, ours: Sam2Network, size: tuple[int, int]) -> None:
 
     ours.encode_job, ours.recall = noting_input, noting_logits
     predictor = Predictor(model_of(ours), "cpu", "exact")
-    predictor.set_image(film)
+    predictor.set_image(film, channel_axis=-1)
     for index in range(1, LENGTH):
         predictor.set_plane(index)
     height, width = size

@@ -337,6 +337,81 @@ def test_undo_of_a_correction_of_the_second_of_two(two):
     assert iou(two.objects[..., SHAPE[2] :] == 2, ball()[1]) > 0.85
 
 
+def flip_and_click(stack) -> None:
+    stack.workspace.prompt_layers.flip()
+    stack.click(CENTER[0], CENTER[1] + 13)
+
+
+def correct(stack) -> None:
+    stack.show_plane(5)
+    flip_and_click(stack)
+
+
+def correct_and_follow(stack) -> None:
+    correct(stack)
+    stack.push(stack.tab.stack_panel.start)
+
+
+UNDONE = {
+    "undo of a correction": (correct, lambda stack: stack.undo()),
+    "another plane and back": (
+        correct,
+        lambda stack: stack.undo(),
+        lambda stack: stack.show_plane(2),
+        lambda stack: stack.show_plane(5),
+    ),
+    "redo and undo": (
+        correct,
+        lambda stack: stack.undo(),
+        lambda stack: stack.redo(),
+        lambda stack: stack.undo(),
+    ),
+    "a correction on another plane": (
+        correct,
+        lambda stack: stack.undo(),
+        lambda stack: stack.show_plane(2),
+        flip_and_click,
+        lambda stack: stack.undo(),
+    ),
+}
+
+
+@pytest.mark.parametrize("steps", nightly_but(UNDONE, "undo of a correction", "redo and undo"))
+def test_what_was_propagated_is_shown_again_and_written(stack, steps):
+    stack.click(*CENTER)
+    stack.push(stack.tab.stack_panel.start)
+    found = stack.mask.copy()
+    for step in UNDONE[steps]:
+        step(stack)
+        stack.idle()
+    assert np.array_equal(stack.mask, found)
+    stack.commit()
+    assert np.array_equal(stack.objects > 0, found > 0)
+
+
+def test_undo_of_a_correction_that_was_followed_does_not_show_it(stack):
+    stack.click(*CENTER)
+    stack.push(stack.tab.stack_panel.start)
+    found = stack.mask.copy()
+    correct_and_follow(stack)
+    corrected = stack.mask.copy()
+    stack.undo()
+    stack.idle()
+    assert not np.array_equal(stack.mask[5], corrected[5])
+    stack.commit()
+    assert np.array_equal(stack.objects > 0, found > 0), "followed again without it"
+
+
+def test_without_its_prompts_nothing_propagated_is_shown_or_written(stack):
+    stack.click(*CENTER)
+    stack.push(stack.tab.stack_panel.start)
+    stack.undo()
+    stack.idle()
+    assert not stack.mask.any()
+    stack.commit()
+    assert "SimMAT objects" not in stack.viewer.layers
+
+
 @pytest.mark.parametrize(
     "what", nightly_but(("ball", "SimMAT points", "data", "other image"), "data")
 )

@@ -52,6 +52,14 @@ _TABLE = 1 << 24
 """Object numbers below this are looked up in a table."""
 
 
+def _numbered(geometry: ImageGeometry, masks: Sequence[np.ndarray]) -> np.ndarray:
+    """Masks as the numbers 1, 2, ... on one plane, the first on top."""
+    labels = np.zeros(geometry.shape[-2:], dtype=np.uint8)
+    for number, mask in reversed(list(enumerate(masks))):
+        labels[mask] = 1 + number % 255
+    return labels
+
+
 class Preview:
     """The masks that a commit would write, for each plane of each view.
 
@@ -64,6 +72,7 @@ class Preview:
         self._opacity = _OPACITY
         self._shown: set[tuple[AxisOrder, Plane]] = set()
         self._proposed: dict[tuple[AxisOrder, Plane], np.ndarray] = {}
+        self._kept: dict[tuple[AxisOrder, Plane], np.ndarray] = {}
 
     def prepare(self, geometry: ImageGeometry) -> None:
         """Create the layer."""
@@ -80,11 +89,17 @@ class Preview:
         layer = self._ensure(geometry)
         self.set_outlined(False)
         for plane, there in masks.items():
-            labels = np.zeros(geometry.shape[-2:], dtype=np.uint8)
-            for number, mask in reversed(list(enumerate(there))):
-                labels[mask] = 1 + number % 255
-            self._put(layer, geometry.order, plane, labels)
+            self._put(layer, geometry.order, plane, _numbered(geometry, there))
         layer.refresh()
+
+    def keep(self, geometry: ImageGeometry, masks: Mapping[Plane, Sequence[np.ndarray]]) -> None:
+        """Let masks (Y, X) be seen again whenever their plane is cleared, until `forget`."""
+        for plane, there in masks.items():
+            self._kept[geometry.order, plane] = _numbered(geometry, there)
+
+    def forget(self) -> None:
+        """Let nothing that was kept be seen again; clear its planes then."""
+        self._kept.clear()
 
     def propose(
         self, geometry: ImageGeometry, plane: Plane, labels: np.ndarray, *, prompted: bool = False
@@ -128,7 +143,7 @@ class Preview:
             self.clear([plane], order)
 
     def clear(self, planes: Iterable[Plane], order: AxisOrder = ()) -> None:
-        """Show no mask on some planes of a view."""
+        """Show no mask on some planes of a view but what is kept or proposed there."""
         layer = self.layer
         if layer is None or layer not in self._viewer.layers:
             return
@@ -140,11 +155,11 @@ class Preview:
             self._shown.discard((order, plane))
             if len(plane) != layer.ndim - 2:
                 continue
-            left = self._proposed.get((order, plane), 0)
+            left = self._kept.get((order, plane), self._proposed.get((order, plane), 0))
             if (seen[plane] != left).any():
                 seen[plane] = left
                 changed = True
-            if (order, plane) in self._proposed:
+            if (order, plane) in self._kept or (order, plane) in self._proposed:
                 self._shown.add((order, plane))
         if changed:
             layer.refresh()

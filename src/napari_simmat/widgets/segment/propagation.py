@@ -138,6 +138,20 @@ class PropagationResult:
         """The masks (Y, X) on each plane, one per object."""
         return {plane: [track.mask(plane) for track in self.tracks] for plane in self.planes}
 
+    def found_masks(self) -> dict[Plane, list[np.ndarray]]:
+        """`masks` without those of prompts on their plane, which go with their prompts."""
+        found: dict[Plane, list[np.ndarray]] = {}
+        for plane in self.planes:
+            sections = [track.sections.get(plane) for track in self.tracks]
+            size = self.request.geometry.shape[-2:]
+            found[plane] = [
+                np.zeros(size, bool)
+                if section is None or section.origin == "annotated"
+                else section.mask((size[0], size[1]))
+                for section in sections
+            ]
+        return found
+
     def corrected_by_clicks(self) -> dict[Plane, tuple[PropagatedMask, ...]]:
         """The masks on each plane without prompts of its own: clicks there correct them."""
         planes: dict[Plane, tuple[PropagatedMask, ...]] = {}
@@ -229,6 +243,7 @@ class Propagation(QObject):
         self._job.failed.connect(self._on_failed)
         workspace.subject_changed.connect(self._on_subject)
         workspace.view_changed.connect(self._on_view)
+        workspace.prompts_changed.connect(self._on_prompts)
 
     @property
     def busy(self) -> bool:
@@ -346,6 +361,7 @@ class Propagation(QObject):
         request = result.request
         request.view.propagated.clear()
         closed = [plane for plane in result.planes if not request.view.prompt_state.on(plane)]
+        self._workspace.preview.forget()
         self._workspace.preview.clear(closed, request.order)
         if self._workspace.session is request.session and not result.is_shown:
             self._workspace.show_predictions()  # planes of the two views cross
@@ -356,6 +372,8 @@ class Propagation(QObject):
         if self.result is not None:  # also clears planes on which nothing is found any more
             masks |= {plane: [] for plane in self.result.planes}
         masks |= result.masks()
+        self._workspace.preview.forget()
+        self._workspace.preview.keep(result.request.geometry, result.found_masks())
         self._workspace.preview.show_all(result.request.geometry, masks)
         if not result.is_shown:
             self._workspace.show_predictions()  # planes of the two views cross
@@ -385,6 +403,7 @@ class Propagation(QObject):
         new = [plane for plane in self._partial.planes if plane not in known]
         masks = {plane: [track.mask(plane) for track in tracks] for plane in new}
         if masks:
+            self._workspace.preview.keep(request.geometry, self._partial.found_masks())
             self._workspace.preview.show_all(request.geometry, masks)
         self.changed.emit()
 
@@ -409,6 +428,7 @@ class Propagation(QObject):
                 self.drop()
             result = PropagationResult(request, tuple(tracks))
             if self._partial is not None and self.result is None:  # it may end sooner than so far
+                self._workspace.preview.forget()
                 self._workspace.preview.clear(self._partial.planes, request.order)
             self._take(result)
             said = result.described()
@@ -431,6 +451,7 @@ class Propagation(QObject):
         if partial is not None and self.result is None:
             view = partial.request.view
             closed = [plane for plane in partial.planes if not view.prompt_state.on(plane)]
+            self._workspace.preview.forget()
             self._workspace.preview.clear(closed, partial.request.order)
 
     def _on_subject(self) -> None:
@@ -441,6 +462,11 @@ class Propagation(QObject):
             self._partial = None
             self._stop()
         if self.result is not None and self.result.request.subject != subject:
+            self.drop()
+
+    def _on_prompts(self) -> None:
+        """Show no result of prompts that are all gone: a commit does not write it, either."""
+        if self.result is not None and not self.result.request.view.prompt_state.has_prompts:
             self.drop()
 
     def _on_view(self) -> None:
