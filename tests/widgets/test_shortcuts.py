@@ -1,13 +1,22 @@
 """Shortcuts act wherever the focus is, except in text fields, and napari keeps its own."""
 
+import ast
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
+from app_model.types import KeyCode
 from napari.layers import Labels, Points
 from napari.settings import get_settings
 from qtpy.QtCore import Qt
+from qtpy.QtGui import QAction
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QAbstractItemView, QApplication, QMessageBox
+from qtpy.QtWidgets import QAbstractItemView, QApplication, QLabel, QMessageBox, QWidget
 
+import napari_simmat
 from napari_simmat.widgets.main import shortcuts_text
 from napari_simmat.widgets.shortcuts import KEPT_BY_NAPARI, SHORTCUTS
 from tests.nightly import nightly_but
@@ -35,6 +44,64 @@ def test_keys_that_napari_has_too_are_known_and_explained():
     }
     assert len(ours) == len(SHORTCUTS), "no key means two things"
     assert all(each in shortcuts_text() for each in KEPT_BY_NAPARI)
+
+
+LITERAL = re.compile(r"(?<![\w-])(?:(?:Ctrl|Shift|Alt)\+[A-Z?/]|[B-Z])(?![\w'-])")
+NO_KEYS = {"radiological: R on the left", "neurological: L on the left", "%d %b %H:%M"}
+"""Sentences with a letter that stands for something else."""
+SOURCE = Path(napari_simmat.__file__).parent
+
+
+def sentences(file: Path) -> Iterator[str]:
+    """The strings of several words in a file, without docstrings and remarks."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    remarks = {id(each.value) for each in ast.walk(tree) if isinstance(each, ast.Expr)}
+    for each in ast.walk(tree):
+        value = each.value if isinstance(each, ast.Constant) else None
+        if isinstance(value, str) and " " in value and id(each) not in remarks:
+            yield value
+
+
+@pytest.mark.parametrize("room", ["annotation", "widgets"])
+def test_no_sentence_spells_a_key(room):
+    files = sorted((SOURCE / room).rglob("*.py"))
+    spelled = [text for file in files for text in sentences(file) if LITERAL.search(text)]
+    left = set(spelled) - NO_KEYS - set(KEPT_BY_NAPARI)
+    assert not left, "write <key:action> for the key of an action"
+    assert all(LITERAL.search(text) for text in ("Commit (C)", "clear (Shift+C)", "press T"))
+
+
+def test_sentences_name_keys_of_actions_alone():
+    actions = {each.action for each in SHORTCUTS}
+    named = set()
+    for room in ("annotation", "widgets"):
+        for file in (SOURCE / room).rglob("*.py"):
+            named |= set(re.findall("<key:([a-z ]+)>", " ".join(sentences(file))))
+    assert named <= actions | {"action"}
+    assert len(named) > 5
+
+
+def test_window_names_the_key_that_an_action_has(window, monkeypatch):
+    moved = [
+        replace(each, key=KeyCode.KeyX) if each.action == "commit" else each for each in SHORTCUTS
+    ]
+    monkeypatch.setattr("napari_simmat.widgets.shortcuts.SHORTCUTS", tuple(moved))
+    monkeypatch.setattr("napari_simmat.widgets.main.SHORTCUTS", tuple(moved))
+    window.viewer.add_image(gray(), name="discs")
+    window.open_widget()
+    window.viewer.reset_view()
+    window.idle()
+    window.click(*CENTERS[0])
+    assert window.tab.status.text.text().endswith("Commit (X), or click to correct it.")
+    window.key(Qt.Key.Key_C)
+    assert "SimMAT objects" not in window.viewer.layers
+    assert "<b>X</b>" in shortcuts_text()
+    told = [each.text() for each in window.tab.findChildren(QLabel)]
+    told += [each.toolTip() for each in window.tab.findChildren(QWidget)]
+    told += [each.text() for each in window.tab.findChildren(QAction)]
+    assert not [each for each in told if re.search(r"\(C\)|\tC$|<key:", each)]
+    window.key(Qt.Key.Key_X)
+    assert window.objects.any()
 
 
 @pytest.mark.all_tabs

@@ -24,14 +24,20 @@ if TYPE_CHECKING:
     from napari_simmat.engine.automatic_postprocessing import MaskCandidates
     from napari_simmat.engine.object_kind import ObjectKind
 
+# <key:...> stands for the key of an action; who shows the sentence knows it.
 EDITING, EDITING_DRAFT = "Editing object {label}:", "Editing a draft:"
-COMMIT_NEXT = "Commit (C), or click to correct it."
-MASK_NUMBER = "Mask {number} of {count} (Q for the next)."
-WITH_SMALL_PIECES = "With its small pieces (Q for the next)."
-SMALL_PIECES = "{pieces} left out: a click adds one, Q adds all."
-MARKS_OUTSIDE = "{marks} not in the mask: try another mask (Q), or commit (C) before a new object."
-MARKS_COVERED = "{marks} still in the mask: scribble over what does not belong, or try another (Q)."
-LARGER_AROUND = "A much larger object contains it: Q, or its picture below."
+COMMIT_NEXT = "Commit (<key:commit>), or click to correct it."
+MASK_NUMBER = "Mask {number} of {count} (<key:cycle> for the next)."
+WITH_SMALL_PIECES = "With its small pieces (<key:cycle> for the next)."
+SMALL_PIECES = "{pieces} left out: a click adds one, <key:cycle> adds all."
+MARKS_OUTSIDE = (
+    "{marks} not in the mask: try another mask (<key:cycle>), or commit (<key:commit>) before a "
+    "new object."
+)
+MARKS_COVERED = (
+    "{marks} still in the mask: scribble over what does not belong, or try another (<key:cycle>)."
+)
+LARGER_AROUND = "A much larger object contains it: <key:cycle>, or its picture below."
 _MUCH_LARGER = 4
 """Times the pixels of the mask that a click shows first."""
 

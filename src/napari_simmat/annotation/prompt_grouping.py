@@ -28,8 +28,8 @@ from napari_simmat.engine.refinement import MIN_CLICK_CENTRALITY
 from napari_simmat.engine.scribbles import closes, points_along
 
 ONLY_NEGATIVE = (
-    "There are only negative marks: click on the object first (T flips), or press Segment "
-    "everything to take them for ground."
+    "There are only negative marks: put a positive one on the object, or press Segment everything "
+    "to take them for ground."
 )
 FREEHAND = 12
 """A polygon of so many vertices is drawn freehand: its outline counts, as of a line that closes.

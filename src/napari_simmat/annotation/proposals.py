@@ -38,7 +38,8 @@ BY_ITSELF = "It finds {met} of these {count} by itself."
 HARDLY = "Others like them will hardly be found: draw boxes around them."
 KNOWN = "{count} more {were} committed or rejected before."
 COMMIT_FOUND = (
-    "Commit (C) writes them, Next doubtful (J) goes over them; More settings filters them."
+    "Commit (<key:commit>) writes them, Next doubtful (<key:next doubtful>) goes over them; More "
+    "settings filters them."
 )
 LOOSEN = "Loosen the thresholds under More settings."
 

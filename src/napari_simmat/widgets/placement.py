@@ -20,9 +20,11 @@ from napari_simmat.io.pyramid import USUAL_SIDE
 from napari_simmat.io.reference import ImageReference
 from napari_simmat.io.tiff import read_tiff_reference
 from napari_simmat.io.zarr import is_zarr, read_zarr_reference
+from napari_simmat.widgets.shortcuts import napari_key
 
 _LEVEL = "SimMAT level"
 REFERENCE = "SimMAT reference"
+IN_3D = "Prompts are drawn in 2D: leave the 3D view ({key})."
 """Key of a layer's metadata: the `ImageReference` of its file."""
 _NUMBER = re.compile(r"-?\d+")
 """napari's label of an axis without a name, counted from the last one."""
@@ -333,7 +335,7 @@ class ImageGeometry:
             If it does not show a plane along two axes of the image; the message says what to do.
         """
         if dims.ndisplay != 2:
-            raise ValueError("Prompts are drawn in 2D: leave the 3D view (Ctrl+Y).")
+            raise ValueError(IN_3D.format(key=napari_key("toggle_ndisplay")))
         shown = shown_axes(dims, self.ndim)
         if len(shown) < 2 or dims.ndim < self.ndim:  # fewer if the layer was just removed
             raise ValueError(

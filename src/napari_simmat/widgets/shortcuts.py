@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from app_model.backends.qt import qkeysequence2modelkeybinding
 from app_model.types import KeyBinding, KeyCode, KeyMod
 from napari import Viewer
 from napari.layers import Layer, Shapes
+from napari.settings import get_settings
 from qtpy.QtCore import QCoreApplication, QEvent, QObject
 from qtpy.QtGui import QKeyEvent, QKeySequence
 from qtpy.QtWidgets import (
@@ -89,17 +91,29 @@ SHORTCUTS = (
     Shortcut("keys", KeyMod.Shift | KeyCode.Slash, "this page"),
 )
 KEPT_BY_NAPARI = (
-    "on boxes E draws an ellipse where no object is: Alt+E never does",
+    "on boxes E draws an ellipse where no object is",
     "on layers of your own its keys come first: S selects on points and shapes, E erases on labels",
     "on the image C is its automatic contrast while there is nothing to commit",
     "3 selects on the points of the tab, 1 is the eraser on its objects",
 )
-"""In words, for the page of keys."""
+"""napari's own keys in words, for the page of keys."""
+_KEY = re.compile("<key:([a-z ]+)>")
 
 
 def shortcut_text(action: str) -> str:
     """The key of an action as text."""
     return next(each for each in SHORTCUTS if each.action == action).text()
+
+
+def with_keys(text: str) -> str:
+    """A sentence with the key of each action in place of ``<key:action>``."""
+    return _KEY.sub(lambda found: shortcut_text(found[1]), text)
+
+
+def napari_key(action: str) -> str:
+    """The key of one of napari's actions as text; the user can move it in napari's preferences."""
+    keys = get_settings().shortcuts.shortcuts.get(f"napari:{action}", [])
+    return " or ".join(map(str, keys))
 
 
 class KeyBindings:

@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QLabel, QWidget
 
 from napari_simmat.progress import time_left
 from napari_simmat.widgets.controls import Button, hbox, text_label, thin_bar, vbox
+from napari_simmat.widgets.shortcuts import with_keys
 from napari_simmat.widgets.tones import Tone, set_tone
 from napari_simmat.widgets.worker import later
 
@@ -26,7 +27,7 @@ class Status:
     kind
         Decides the color.
     text
-        One sentence.
+        One sentence, keys as in `with_keys`.
     fraction
         Progress 0..1, if known.
     seconds
@@ -145,7 +146,7 @@ class StatusLine(QWidget):
         working = status.kind == "working"
         self.setProperty("state", status.kind)
         set_tone(self.dot, STATUS_TONES[status.kind])
-        self.text.setText(status.text + (" ..." if working else ""))
+        self.text.setText(with_keys(status.text) + (" ..." if working else ""))
         self.bar.setVisible(working)
         self.left.setVisible(working)
         self.cancel.setVisible(working and bool(status.way_out))

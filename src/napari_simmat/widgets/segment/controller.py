@@ -44,16 +44,17 @@ from napari_simmat.widgets.status_line import Status
 
 NOTHING_TO_COMMIT = "There is nothing to commit: click on an object first."
 COMMITS_THEN = "All planes are committed once the objects are propagated."
-OPEN_THERE = "Nothing is open on this plane: go to {planes}, and press C there."
+OPEN_THERE = "Nothing is open on this plane: go to {planes}, and press <key:commit> there."
 STILL_OPEN = "{image} still has uncommitted prompts."
 NOT_COMMITTED = (
-    "Not committed: {image} was left before the mask was ready. Go back and press C again."
+    "Not committed: {image} was left before the mask was ready. Go back and press "
+    "<key:commit> again."
 )
 MISSED_COMMIT = (
-    "Not committed: the view changed before the mask was ready. Go back to that view and press C "
-    "again."
+    "Not committed: the view changed before the mask was ready. Go back to that view and press "
+    "<key:commit> again."
 )
-CANCELED = "Canceled. Segment (S) starts again."
+CANCELED = "Canceled. Segment (<key:segment>) starts again."
 DROPPED = "What was propagated is discarded; its prompts are still open."
 DRAFTS_DROPPED = "Discarded {drafts}."
 BRING_BACK = "Bring back"

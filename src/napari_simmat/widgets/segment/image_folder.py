@@ -52,7 +52,8 @@ LISTING = "Looking for images"
 NOT_EMPTY = "This image has objects or open prompts: delete or clear them, or go to the next image."
 COMMIT_FIRST = "Commit or discard what was found on this image, then go on."
 NOT_LOGGED = (
-    "The open prompts of this image cannot be saved: commit or clear them (Shift+C), then go on."
+    "The open prompts of this image cannot be saved: commit or clear them (<key:clear>), "
+    "then go on."
 )
 UNREADABLE = "{} cannot be opened. {}"
 SKIPS_IT = "Next image skips it."

@@ -12,7 +12,9 @@ from napari_simmat.widgets.worker import BackgroundJob
 _RANK = 2
 """After everything that the user waits for."""
 PART = "The whole image is still being encoded, masks are refined then."
-PART_ALONE = "A part of the image is encoded: Segment (S) encodes the rest, and refines masks."
+PART_ALONE = (
+    "A part of the image is encoded: Segment (<key:segment>) encodes the rest, and refines masks."
+)
 
 
 class LargePlane(QObject):

@@ -40,12 +40,13 @@ _DOUBLE_CLICK = 8.0
 POINT_AT_OBJECT = (
     "Point at a committed object, or choose it in the table and press the button below it."
 )
-COMMIT_FIRST = "Commit (C) or clear (Shift+C) the open prompts first."
+COMMIT_FIRST = "Commit (<key:commit>) or clear (<key:clear>) the open prompts first."
 MASK_EMPTY = "The mask is empty: add a point on the object, or draw a larger box."
 HOW_TO_MERGE = (
-    "Click once on each of the objects to merge, or choose them in the table, then merge (G)."
+    "Click once on each of the objects to merge, or choose them in the table, then "
+    "merge (<key:merge>)."
 )
-HOW_TO_SPLIT = "Click on each part that one object should have, then split (K)."
+HOW_TO_SPLIT = "Click on each part that one object should have, then split (<key:split>)."
 NO_OTHER_MASK = "There is no other mask for these prompts."
 DOUBTFUL_PLANES = "doubtful planes"
 """Key of an objects layer's metadata: of each propagated object, the planes worth a look."""
@@ -65,9 +66,9 @@ HIDDEN_BY = "The new object lies wholly on {others}, which keep their pixels."
 NOT_ON_PLANE = "Object {label} is not on this plane: click it in the table."
 NOT_ON_IMAGE = "{name} does not lie on the image: choose labels of its size and place."
 NO_OBJECT_ON_PLANE = "{name} holds no object on this plane: move the slider to one."
-NEXT_OBJECT = "The next click begins a new object; C commits them all."
-FIRST_OBJECT = "Click on a first object; N then begins another one beside it."
-OBJECTS_LAYER = "New objects go to that layer: edit one of them with E instead."
+NEXT_OBJECT = "The next click begins a new object; <key:commit> commits them all."
+FIRST_OBJECT = "Click on a first object; <key:next> then begins another one beside it."
+OBJECTS_LAYER = "New objects go to that layer: edit one of them with <key:edit> instead."
 
 
 class ObjectActions:

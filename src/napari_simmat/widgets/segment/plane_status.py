@@ -21,7 +21,9 @@ from napari_simmat.widgets.status_line import Status
 
 READY = "Ready: click on an object, or draw a box around it."
 NO_TOOL = "Ready: choose Point or Box, then mark an object."
-PROPAGATED_HERE = "Propagated to this plane: a click corrects it, Commit (C) writes all planes."
+PROPAGATED_HERE = (
+    "Propagated to this plane: a click corrects it, Commit (<key:commit>) writes all planes."
+)
 OPEN_ELSEWHERE = "Prompts are open on {planes} too: Propagate ({key}) joins them."
 HIDDEN = "{image} is segmented, but {front} lies in front of it."
 SHOW_IMAGE = "Show {image}"

@@ -41,11 +41,11 @@ MAX_NAMED = 3
 """Doubtful planes that the status line names."""
 PROPAGATING = "Propagating"
 CANCELED = "Propagation canceled."
-KEPT = "Stopped: {planes} are kept. Commit (C) writes them, Propagate goes on."
+KEPT = "Stopped: {planes} are kept. Commit (<key:commit>) writes them, Propagate goes on."
 NOTHING_OPEN = "There is nothing to propagate: click on an object first."
 FOUND = "{} on {} ({} to {})."
 DOUBTFUL, MANY_DOUBTFUL = "Doubtful: {}.", "{} doubtful: click an orange bar to look."
-COMMIT = "Commit (C) writes them."
+COMMIT = "Commit (<key:commit>) writes them."
 NOTHING_FOUND = "Nothing was found: click on the object on another plane."
 MARKED_SINCE = "What was marked meanwhile is propagated first."
 OTHER_VIEW = (

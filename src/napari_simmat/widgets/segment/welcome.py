@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QWidget
 
 from napari_simmat.widgets.controls import Button, hbox, text_label, vbox
 from napari_simmat.widgets.samples import OFFERED
-from napari_simmat.widgets.shortcuts import shortcut_text
+from napari_simmat.widgets.shortcuts import with_keys
 
 OPEN = "Open an image: drop a file on the canvas, or File > Open File(s) ...\n\nOr try a real one:"
 TOUR = "Tour in five steps"
@@ -47,14 +47,15 @@ class TourState(NamedTuple):
 
 
 STEPS = (
-    "Click on a coin. Each further click corrects: on what is missing, or, after {flip}, on what "
-    "is too much.",
-    "Press {commit}: the object is written, and listed in the table. {undo} takes anything back.",
+    "Click on a coin. Each further click corrects: on what is missing, or, after <key:flip>, on "
+    "what is too much.",
+    "Press <key:commit>: the object is written, and listed in the table. <key:undo> takes "
+    "anything back.",
     "Find the others: press Everything, then Segment everything.",
-    "Go over the drafts: {next doubtful} goes to a doubtful one, {accept} accepts, {reject} "
-    "rejects, {edit} mends it. {commit} writes all that are left.",
-    "Press Save: one file holds the objects, another their table. {keys} shows all keys, the menu "
-    "beside the image has models, learning, folders and settings.",
+    "Go over the drafts: <key:next doubtful> goes to a doubtful one, <key:accept> accepts, "
+    "<key:reject> rejects, <key:edit> mends it. <key:commit> writes all that are left.",
+    "Press Save: one file holds the objects, another their table. <key:keys> shows all keys, the "
+    "menu beside the image has models, learning, folders and settings.",
 )
 TITLE = "{number} of {count}: {text}"
 
@@ -100,11 +101,6 @@ class TourPanel(QWidget):
         self.number = number if number < len(STEPS) else -1
         self.setVisible(self.number >= 0)
         if self.number >= 0:
-            words = STEPS[self.number]
-            for name in _KEYS_NAMED:
-                words = words.replace(f"{{{name}}}", shortcut_text(name))
+            words = with_keys(STEPS[self.number])
             title = TITLE.format(number=self.number + 1, count=len(STEPS), text=words)
             self.text.setText(title)
-
-
-_KEYS_NAMED = (*("flip", "commit", "undo", "next doubtful", "accept", "reject", "edit", "keys"),)
