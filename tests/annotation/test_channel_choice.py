@@ -69,6 +69,29 @@ def test_channel_mappings_with_a_missing_name_guesses_nothing():
     assert "no open layer is chosen for 90 deg" in str(problem)
 
 
+@pytest.mark.parametrize("other", ["135 deg", "1"])
+def test_an_order_is_guessed_only_where_no_name_matches(other):
+    """Three layers of four that are named, and one that is not; four that nothing is named of."""
+    some = [layer(name) for name in ("90 deg", "0 deg", "other", "45 deg")]
+    assert channel_mappings(some, ANGLES) == []
+    stack = [*some, layer("stack", (4, 8, 9), channels_first=True)]
+    assert [each.sources for each in channel_mappings(stack, ANGLES)] == [
+        parts("stack", 0, 1, 2, 3)
+    ]
+    none = [layer(name) for name in ("a", "b", "c", "d")]
+    [guess] = channel_mappings(none, ANGLES)
+    assert guess.sources == whole("a", "b", "c", "d")
+    assert "in the order" in guess.remark
+    banded = layer("b", (4, 8, 9), channels_first=True, bands=("0 deg", "45 deg", "x", other))
+    assert channel_mappings([banded], ANGLES) == []
+
+
+def test_one_group_with_a_name_keeps_another_from_being_guessed():
+    named = [layer(name) for name in ("90 deg", "0 deg", "other", "45 deg")]
+    elsewhere = [layer(name, (5, 6)) for name in ("a", "b", "c", "d")]
+    assert channel_mappings([*named, *elsewhere], ANGLES) == []
+
+
 def test_match_slots_with_ambiguous_names_leaves_gaps():
     layers = [layer(name) for name in ("a 45", "b 45", "0 deg", "135 deg")]
     assert match_slots(layers, ANGLES) == (*whole("0 deg"), None, None, *whole("135 deg"))
