@@ -13,6 +13,7 @@ from napari_simmat.annotation.channel_choice import (
     channels_problem,
     mapping_remark,
     match_slots,
+    matching_channels,
     measured_names,
 )
 from napari_simmat.models.spec import InputChannels
@@ -90,6 +91,20 @@ def test_one_group_with_a_name_keeps_another_from_being_guessed():
     named = [layer(name) for name in ("90 deg", "0 deg", "other", "45 deg")]
     elsewhere = [layer(name, (5, 6)) for name in ("a", "b", "c", "d")]
     assert channel_mappings([*named, *elsewhere], ANGLES) == []
+
+
+@pytest.mark.parametrize(
+    ("named", "taken"),
+    [
+        (("45 deg", "0 deg"), [1, 0]),
+        (("0 deg", "other"), [0, None]),
+        (("a", "b"), [0, 1]),
+        (("a", "b", "c"), [None, None]),
+    ],
+)
+def test_matching_channels_go_by_their_order_only_where_no_name_matches(named, taken):
+    layers = [layer(name) for name in named]
+    assert matching_channels(["0 deg", "45 deg"], whole(*named), layers) == taken
 
 
 def test_match_slots_with_ambiguous_names_leaves_gaps():

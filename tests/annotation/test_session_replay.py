@@ -5,7 +5,7 @@ import pytest
 
 from napari_simmat.annotation.drafts import Draft, DraftEdit, DraftSet
 from napari_simmat.annotation.history import Command
-from napari_simmat.annotation.prompt_state import PromptState
+from napari_simmat.annotation.prompt_state import Prompts, PromptState
 from napari_simmat.annotation.session_lines import SessionHeader, line_of
 from napari_simmat.annotation.session_replay import BAD_DRAFT, replayed
 from napari_simmat.engine.masks import ObjectMask
@@ -71,12 +71,24 @@ def test_a_draft_of_a_side_view_is_replayed(tmp_path):
     assert state.drafts.open == (side,)
 
 
-@pytest.mark.parametrize(
-    "steps", [("undo",), ("undo", "redo"), ("undo", "redo", "undo"), ("drop",)]
-)
+@pytest.mark.parametrize("steps", [("undo",), ("undo", "redo"), ("undo", "redo", "undo")])
 def test_undone_drafts_are_open_again(tmp_path, steps):
     lines = [line_of(step, None) for step in steps]
     file = written(tmp_path / "s.jsonl", proposed(FLAT), settled(rejected=(FLAT,)), *lines)
     state = replayed(file, SHAPE)
-    if steps[-1] != "drop":
-        assert state.drafts.open == (() if steps[-1] == "redo" else (FLAT,))
+    assert state.drafts.open == (() if steps[-1] == "redo" else (FLAT,))
+
+
+def test_a_dropped_command_leaves_the_prompts_before_it(tmp_path):
+    clicked = PromptState(Prompts(points=((2.0, 5.0, 5.0),), labels=(1,)))
+    command = line_of("do", Command("a click", PromptState(), clicked))
+    file = written(tmp_path / "s.jsonl", command)
+    assert replayed(file, SHAPE).views == {(): clicked}
+    file = written(tmp_path / "s.jsonl", command, line_of("drop", None))
+    assert replayed(file, SHAPE).views == {(): PromptState()}
+
+
+def test_what_is_done_after_saving_is_not_saved(tmp_path):
+    saved = line_of("saved", None)
+    assert replayed(written(tmp_path / "s.jsonl", proposed(FLAT), saved), SHAPE).saved
+    assert not replayed(written(tmp_path / "s.jsonl", saved, proposed(FLAT)), SHAPE).saved
