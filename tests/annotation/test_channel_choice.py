@@ -102,7 +102,7 @@ def test_one_group_with_a_name_keeps_another_from_being_guessed():
         (("a", "b", "c"), [None, None]),
     ],
 )
-def test_matching_channels_go_by_their_order_only_where_no_name_matches(named, taken):
+def test_matching_channels_go_by_order_where_no_name_matches(named, taken):
     layers = [layer(name) for name in named]
     assert matching_channels(["0 deg", "45 deg"], whole(*named), layers) == taken
 

@@ -71,7 +71,7 @@ def walk(trail: MemoryTrail, planes: range) -> None:
         trail.add(index, ascending, Known(index))
 
 
-def test_trail_recalls_all_annotated_planes_and_what_was_found_before_them():
+def test_trail_recalls_across_annotated_planes():
     """Meta's code, too: an annotated plane between neither ends nor begins the memory."""
     trail = MemoryTrail(line([0, 4, 9], (0, [1, 2, 3]), (4, [5, 6, 7, 8]), (9, [10])), 12, 16)
     walk(trail, range(1, 4))
@@ -119,7 +119,7 @@ def test_trail_keeps_no_more_annotated_planes_than_are_recalled():
     assert found[9] == 192, "one beyond them is recalled as a plane on which it was found"
 
 
-def test_annotated_planes_that_attend_are_the_nearest_of_both_sides():
+def test_attending_planes_are_the_nearest_on_both_sides():
     given = [0, 10, 20, 30, 90]
     assert attending(given, 32, 16) == set(given)
     assert attending(given, 32, 3) == {30, 90, 20}

@@ -389,7 +389,7 @@ def test_what_was_propagated_is_shown_again_and_written(stack, steps):
     assert np.array_equal(stack.objects > 0, found > 0)
 
 
-def test_undo_of_a_correction_that_was_followed_does_not_show_it(stack):
+def test_undo_of_a_followed_correction_hides_it(stack):
     stack.click(*CENTER)
     stack.push(stack.tab.stack_panel.start)
     found = stack.mask.copy()
@@ -402,7 +402,7 @@ def test_undo_of_a_correction_that_was_followed_does_not_show_it(stack):
     assert np.array_equal(stack.objects > 0, found > 0), "followed again without it"
 
 
-def test_without_its_prompts_nothing_propagated_is_shown_or_written(stack):
+def test_nothing_propagated_is_shown_without_its_prompts(stack):
     stack.click(*CENTER)
     stack.push(stack.tab.stack_panel.start)
     stack.undo()
