@@ -278,8 +278,8 @@ def kill_few(trials: int, chance: random.Random, folder: Path) -> Found:
     images = folder_of_pictures(folder / "images", count=2, channels=1)
     for name, value in OFFER_ANYTHING.items():
         setattr(evidence, name, value)
-    few_shot.STRENGTHS, few_shot.MORE_CLICKS, few_shot.MANY_OBJECTS = (1.0,), 0, 4  # in seconds
-    few_shot.FewShotConfig.__init__.__kwdefaults__.update(side=64, crops=1, prompted=1)
+    few_shot.STRENGTHS, few_shot.MORE_CLICKS = (1.0,), 0  # in seconds
+    few_shot.FewShotConfig.__init__.__kwdefaults__.update(side=64, crops=1, prompted=1, folds=2)
     return kill(
         trials,
         chance,

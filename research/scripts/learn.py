@@ -1,7 +1,7 @@
 """What learning from a few objects brings on other objects of images that the model never saw.
 
 ``python research/scripts/learn.py run --output learn --development development`` learns from five
-objects of each image, then from ten and three, drawn by a seed. Of each run it keeps the IoUs of
+objects of each image, then from ten and twenty, drawn by a seed. Of each run it keeps the IoUs of
 the objects left out, before learning and by each choice of strength and size, and those of up to
 twelve *other* objects by the model that learned from all. It trains whatever the rule says, so that
 the rule can be changed without running again. Each run is a line of ``learn.jsonl``; runs that are
@@ -59,7 +59,7 @@ from simmat_research.sensors import draw_sensor_sample
 
 DATA = Path(os.environ.get("NAPARI_SIMMAT_DATA", "../shared/data"))
 KEPT = Path(__file__).parents[2] / "docs/reports/data/learn.csv"
-DRAWS = ((5, 0), (10, 0), (3, 0), (5, 1), (10, 1), (3, 1))
+DRAWS = ((5, 0), (10, 0), (20, 0))
 """Numbers of objects and seeds, in the order of the runs."""
 IMAGES_PER_SOURCE = 4
 SCORED = 12
@@ -272,7 +272,7 @@ class Run:
         before = LeftOutScores.of(list(self.evidence.before.values()))
         new = len(self.evidence.before)
         nothing_left = nothing_to_gain("", before, new)
-        return not (nothing_left or self.verdict.refusal(self.objects, new))
+        return not (nothing_left or self.verdict.refusal(self.objects))
 
     @property
     def gains(self) -> NDArray[np.float64]:

@@ -37,9 +37,12 @@ from napari_simmat.engine.settings import ChannelSelection
 from napari_simmat.io.files import OutputError
 from napari_simmat.models.network import FoundMasks
 from napari_simmat.models.sam3 import Sam3Network
+from napari_simmat.training import evidence
 from napari_simmat.training.adapting import FewShotConfig
+from napari_simmat.training.few_shot import TRY
 from tests.decoders import put_published
 from tests.golden import session as golden
+from tests.training.simulated_learning import OFFER_ANYTHING
 from tests.widgets.scenes import CENTERS, discs, gray, iou, nucleus_in_cell
 
 QUICK = AutomaticSettings(points_per_side=8)
@@ -256,6 +259,20 @@ def test_session_learns_and_goes_on_with_it(session):
     if session.learned is not None:
         assert load_model(session.learned).spec.training
         assert not np.array_equal(session.click(*CENTERS[0]).masks[0], before)
+
+
+@pytest.mark.slow
+def test_sessions_of_an_image_share_its_tries(monkeypatch):
+    """Who begins a new session to learn with other settings has still tried before."""
+    for name, value in OFFER_ANYTHING.items():
+        monkeypatch.setattr(evidence, name, value)
+    said = []
+    for seed in (0, 1, 0):
+        with Session(SessionImage.of(gray(), name="discs")) as session:
+            commit_discs(session, 3)
+            config = FewShotConfig(steps=2, crops=1, prompted=1, side=64, folds=2, seed=seed)
+            said.append(session.learn(config))
+    assert [TRY.format(2) in sentence for sentence in said] == [False, True, False]
 
 
 def test_session_goes_on_with_its_log(tmp_path):

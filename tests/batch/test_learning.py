@@ -8,7 +8,9 @@ from napari_simmat import learn, load_model, segment, train
 from napari_simmat.batch.given_image import NO_LABELS
 from napari_simmat.batch.learning import EXISTS, NO_CHECKPOINT
 from napari_simmat.cli import main
-from napari_simmat.training.few_shot import LearnProgress
+from napari_simmat.training import evidence
+from napari_simmat.training.few_shot import TRY, LearnProgress
+from tests.training.simulated_learning import OFFER_ANYTHING
 
 pytest.importorskip("pandas")
 PLACES = [(20, 20, 9), (22, 70, 8), (60, 30, 11), (66, 90, 12), (40, 110, 8), (80, 60, 8)]
@@ -58,6 +60,22 @@ def test_learn_of_a_folder_is_learn_of_its_image(discs, tmp_path):
     files = tmp_path / "a.tif", tmp_path / "a_labels.tif"
     for given in ((tmp_path,), tuple(map(str, files))):
         assert learn(*given, steps=2, progress=False).sentence == by_arrays.sentence
+
+
+@pytest.mark.slow
+def test_learn_counts_the_tries_on_an_image_and_on_a_folder(discs, tmp_path, monkeypatch):
+    for name, value in OFFER_ANYTHING.items():
+        monkeypatch.setattr(evidence, name, value)
+    for name, array in zip(("a.tif", "a_labels.tif"), discs, strict=True):
+        tifffile.imwrite(tmp_path / name, array)
+    short = {"steps": 2, "crops": 1, "prompted": 1, "side": 64, "folds": 2, "progress": False}
+    for given in (discs, (tmp_path,)):
+        said = [learn(*given, **short, seed=seed).sentence for seed in (0, 1)]
+        assert [TRY.format(2) in sentence for sentence in said] == [False, True]
+    output = tmp_path / "mine.safetensors"
+    words = ["train", str(tmp_path), "--output", str(output), "--few", "--steps", "2"]
+    assert main([*words, "--device", "cpu"]) == 0
+    assert TRY.format(3) in load_model(output).spec.description, "the command counts with it"
 
 
 def test_learn_without_labels_is_refused(discs, tmp_path):

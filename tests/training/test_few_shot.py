@@ -38,6 +38,7 @@ from napari_simmat.training.few_shot import (
     MIN_OBJECTS,
     SIZED,
     TOO_FEW,
+    TRY,
     FewShotConfig,
     FewShotResult,
     LearnProgress,
@@ -45,6 +46,7 @@ from napari_simmat.training.few_shot import (
     learn_objects_job,
 )
 from napari_simmat.training.labeled_planes import LabeledPlane
+from napari_simmat.training.tries import Tries
 from tests.model_files import shrink_tiny
 from tests.plain_authors import DEPTH
 from tests.pretended_gpu import pretended_gpu
@@ -291,7 +293,7 @@ def test_train_few_command_writes_only_a_better_model(tmp_path, capsys, monkeypa
     tifffile.imwrite(tmp_path / "one_labels.tif", plane.labels)
     words = ["train", str(tmp_path), "--output", str(output), "--few", "--steps", "2"]
     monkeypatch.setattr(evidence, "MIN_GAIN", 50.0)  # of the 62 points that are left
-    monkeypatch.setattr(evidence, "FEW", 0)
+    monkeypatch.setattr(evidence, "TOTAL_CHANCE", 1e9)
     assert main([*words, "--device", "cpu"]) == 0
     assert "Nothing changed" in capsys.readouterr().out
     assert not output.exists()
@@ -487,3 +489,19 @@ def test_learning_from_five_objects_outlines_others_better(base):
             reached.append(iou(predictor.predict(box=(y0, x0, y1, x1)).mask, truth))
         ious[name] = np.mean(reached)
     assert ious["after"] > ious["before"] + 0.03
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("accepted")
+def test_another_lesson_on_the_image_is_a_further_try(base):
+    tries = Tries()
+    first = learned(base, squares(), tries=tries)
+    other = learned(base, squares(count=3), tries=tries)
+    assert (first.number, other.number) == (1, 2)
+    assert other.checkpoint.spec.training["try"] == 2
+    assert TRY.format(2) in other.sentence
+    assert TRY.format(1) not in first.sentence
+    assert learned(base, squares(), tries=tries).number == 1, "the same lesson, the same result"
+    moved = replace(squares(), labels=np.roll(squares().labels, 1, axis=0))
+    anew = learned(base, moved, start=first.checkpoint, tries=tries)
+    assert anew.number == 1, "it goes on from a model that was offered"

@@ -17,7 +17,12 @@ from napari_simmat.annotation.image_value import ImageValue
 from napari_simmat.annotation.label_editor import LabelEditor
 from napari_simmat.annotation.predictions import ChosenModel
 from napari_simmat.annotation.prompt_state import Plane
-from napari_simmat.annotation.session_file import beside, checkpoint_beside, learning_beside
+from napari_simmat.annotation.session_file import (
+    beside,
+    checkpoint_beside,
+    image_of,
+    learning_beside,
+)
 from napari_simmat.annotation.session_lines import AdaptedModelFile
 from napari_simmat.io.files import sha256_of
 from napari_simmat.models.spec import ModelSpec
@@ -143,12 +148,14 @@ def adapt_job(
     """Load a copy of the model, and adapt it to the objects of a request.
 
     The adapted model is written beside the session's file. The state of an interrupted learning is
-    kept there too, and so is what the request starts from.
+    kept there too, and so is what the request starts from. The tries are counted for the image that
+    the file names, whichever session it is.
     """
     from napari_simmat.checkpoints.loading import load_model_job
     from napari_simmat.training.adapting import AdaptedCheckpoint, FewShotConfig
     from napari_simmat.training.annotations import AnnotatedPlane
     from napari_simmat.training.few_shot import learn_objects_job
+    from napari_simmat.training.tries import Tries
 
     config = config or FewShotConfig()
     start = None
@@ -169,7 +176,13 @@ def adapt_job(
         if other != folder and other.is_dir():
             shutil.rmtree(other, ignore_errors=True)
     result = yield from learn_objects_job(
-        base, planes, config, start=start, folder=folder, device=request.model.compute.device
+        base,
+        planes,
+        config,
+        start=start,
+        folder=folder,
+        device=request.model.compute.device,
+        tries=Tries.of(image_of(session_file)),
     )
     if result.checkpoint is None:
         shutil.rmtree(folder, ignore_errors=True)

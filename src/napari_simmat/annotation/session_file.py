@@ -8,6 +8,7 @@ installed. No Qt, no napari.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import time
@@ -186,6 +187,18 @@ def identity_of(image: ImageValue, name: str) -> str:
         for piece in identifying_bytes(array, name):
             state.update(piece)
     return state.hexdigest()
+
+
+def image_of(path: Path) -> str:
+    """Identity of the image that a session file is of, as its first line says.
+
+    Raises
+    ------
+    OSError, ValueError
+        If the file cannot be read.
+    """
+    with path.open(encoding="utf-8") as file:
+        return str(json.loads(file.readline())["image"])
 
 
 def left_over(image: str) -> Path | None:

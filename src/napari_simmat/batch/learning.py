@@ -187,21 +187,26 @@ def learn(
     from napari_simmat.training.adapting import FewShotConfig
     from napari_simmat.training.annotations import annotate
     from napari_simmat.training.few_shot import learn_objects_job
+    from napari_simmat.training.tries import Tries
 
     base = load_model(str(model))
     contents: list[LabeledImage]
-    if isinstance(image, (str, Path)) and Path(image).expanduser().is_dir() and labels is None:
+    folder = Path(image).expanduser() if isinstance(image, (str, Path)) else None
+    if folder is not None and folder.is_dir() and labels is None:
         selection = ChannelSelection(channels=None if channels is None else tuple(channels))
-        found = find_images(Path(image).expanduser(), DataConfig(selection=selection))
+        found = find_images(folder, DataConfig(selection=selection))
         contents = [each.read() for each in found]
+        tries = Tries.of_folder(folder)
     else:
         about: dict[str, Any] = {"axes": axes, "channel_axis": channel_axis}
         about["channel_names"] = channel_names
         contents = [labeled_image_of(image, labels, "image", **about, pixel_size=pixel_size)]
+        tries = None
     planes = []
     for content in contents:
         planes += annotate(content, base.spec, channels=channels, complete=complete)
-    job = learn_objects_job(base, planes, FewShotConfig(**settings), device=device)
+    tries = tries or Tries.of_planes(plane.values for plane in planes)
+    job = learn_objects_job(base, planes, FewShotConfig(**settings), device=device, tries=tries)
     result = shown(job, progress)
     return Learned(result.sentence, result.checkpoint is not None, result.model, result)
 

@@ -292,6 +292,7 @@ def _learn_few_job(
     from napari_simmat.training.adapting import FewShotConfig
     from napari_simmat.training.annotations import annotate
     from napari_simmat.training.few_shot import learn_objects_job
+    from napari_simmat.training.tries import Tries
 
     other = [name for name in given if name not in ("steps", "learning_rate", "seed")]
     if other:
@@ -303,7 +304,10 @@ def _learn_few_job(
     for image in find_images(Path(data), wanted):
         selection = None if isinstance(image, ChannelFiles) else wanted.selection.channels
         planes += annotate(image.read(), foundation.spec, channels=selection, complete=complete)
-    return learn_objects_job(foundation, planes, config, device=place.device, name=output.stem)
+    tries = Tries.of_folder(Path(data))
+    return learn_objects_job(
+        foundation, planes, config, device=place.device, name=output.stem, tries=tries
+    )
 
 
 def _say_learned(report: _Report, result: FewShotResult, output: Path) -> None:

@@ -64,7 +64,7 @@ class FewShotConfig:
     learning_rate
         Adam's; by default 1e-3 on an embedded network, 3e-4 on SAM.
     folds
-        Into how many parts a few objects are divided by place; each is left out once.
+        Into how many parts the objects are divided by place; each is left out once.
     seed
         Fixes all random numbers: the same input gives the same model on the same kind of machine.
     """
@@ -74,7 +74,7 @@ class FewShotConfig:
     prompted: Annotated[int, {"min": 1}] = 3
     side: Annotated[int, {"min": 64}] = 192
     learning_rate: float | None = None
-    folds: Annotated[int, {"min": 2}] = 3
+    folds: Annotated[int, {"min": 2}] = 5
     seed: Annotated[int, {"min": 0}] = 0
 
     def __post_init__(self) -> None:

@@ -2,22 +2,26 @@
 
 Objects are left out in folds, each scored by a model that learned from the others. As there are
 few, nobody can look at their scores, take the best of several choices, and then quote the same
-scores for it: of five useless choices one looks better by chance. Two things keep it honest.
+scores for it: of five useless choices one looks better by chance. So the gain is *cross-fitted*: an
+object counts with the choice that the objects of the other folds would have made.
 
-The *gain that is told* is cross-fitted: an object counts with the choice that the objects of the
-other folds would have made.
+Had learning done nothing, the mean gain of all objects of the image would be zero or less, of which
+a few objects show little. Two tests bound the *chance* of what was found, and the larger counts:
 
-The *chance* is that of the whole procedure. Had learning done nothing, each object would be as
-likely to lose what it gained, by click and box and by all choices together. So the signs of whole
-objects are flipped in all ways, the best choice is sought each time, and the chance is the share of
-flips that look at least as good as what was found (a sign-flip test of the maximum; Westfall and
-Young 1993, Winkler et al. 2014). It holds whatever the spread of the gains and however choices,
-clicks and boxes go together, as long as objects are independent.
+- Of the *objects*. Gains may be skewed: most objects gain a little, a few lose much, and with luck
+  none of these is among those left out. So one more object is imagined, which loses all that it
+  had, and the chance is the share of random weightings of all (uniform on the simplex) by which
+  there is no gain (Gaffke 2005; Learned-Miller and Thomas 2019). That takes no shape for granted:
+  the gains only have to be independent, and bounded by the loss of that object. Five that all gain
+  as much need to gain as much as the model reached before; ten four tenths of it, 40 a tenth.
+- Of the *folds*. Those of a fold share a training, which may be lucky. So the means of the folds
+  are tested, too, as independent normal values (Student's t).
 
-Five objects have 32 such flips, so one of them is a chance of 3 %, and the next best is too much:
-one object that gains nothing refuses four that gain a lot. Three or four objects have 8 or 16
-flips, too few for any evidence. So a *leap* is offered, too, whatever the signs: a gain larger than
-chance gives, and larger than several of its standard errors.
+Who learns again and again on an image will be lucky once. So the chance that is allowed is spent
+over the tries: the k-th is offered if its chance is at most 3 % of 6 / (pi k) ** 2. The sum of all
+these is 3 %, so that all tries together offer something useless in less than one of 20 cases though
+each takes the best of several choices: cross-fitting does not make up for that where each choice
+has losers of its own. Simulations say so (``tests/training/simulated_learning.py``).
 """
 
 from __future__ import annotations
@@ -25,27 +29,22 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtr
 
 from napari_simmat._text import pluralize
 
-CHANCE = 1 / 32
-"""Largest chance of a result as good, had learning done nothing, at which a model is offered: the
-least that five objects can have. Below 5 % by a margin, as gains and losses are not quite alike
-(an IoU ends at 0 and 1), and a leap is offered as well."""
-FEW = 5
-"""Objects from which on signs are evidence: with four, the best chance is 1 in 16."""
-LEAP = 30.0
-"""Points of a mean gain that is not chance even where signs are no evidence. Where all clicks and
-the box of an object err alike, with a standard deviation of 25 points, 4 % of useless trainings
-with three objects pass, and 4 % of those with five pass by this or by their signs."""
-LEAP_NOISE = 2.5
-"""Standard errors that the mean gain of a leap must exceed."""
+TOTAL_CHANCE = 0.03
+"""What is spent over all tries on an image; as choices are compared, less than the 5 % that they
+may offer by chance."""
+ENOUGH = 20
+"""Objects from which on a gain of 11 points shows, where the model reaches half."""
+FEW = 8
+"""Objects from which on one of 32 points does."""
 MIN_GAIN = 1.0
 """Mean gain, in points of IoU, below which an adapted model is not offered."""
 NOISE_FACTOR = 1.5
@@ -55,8 +54,6 @@ MIN_LEFT = 3.0
 MAX_LOSS = 0.5
 """Points that neither clicks nor boxes may lose on average: choices by which they do come last, and
 a model by which they do, surely enough, is not offered."""
-ALL_FLIPS = 12
-"""Up to so many objects all flips of signs are tried, of more a sample of 4,096."""
 
 NOT_BETTER = (
     "Nothing changed: on the objects left out, what {} taught gains {:+z.1f} points of IoU; it "
@@ -64,12 +61,8 @@ NOT_BETTER = (
 )
 BY_CHANCE = (
     "Nothing changed: on the objects left out, what {} taught gains {:+z.1f} points of IoU, which "
-    "may be chance: {:.0f} % of useless trainings look as good. Correct the outlines, or commit "
-    "more objects."
-)
-FEW_TOLD = (
-    "Nothing changed: on the objects left out, what {} taught gains {:+z.1f} points of IoU. From "
-    "fewer than {} a gain below {:.0f} points may be chance; commit more."
+    "may be chance ({}; at most {} would do{}). Correct the outlines, or commit more objects, at "
+    "least {}."
 )
 ONE_LOSES = (
     "Nothing changed: on the objects left out, {} taught {} {:+.1f} points of IoU, but {} {:+.1f}."
@@ -79,9 +72,10 @@ ALREADY_GOOD = (
     "they are its own masks, correct them first."
 )
 FEW_LEFT = (
-    "Nothing changed: {} reaches {:.0f} % mean IoU on these objects, by a click and by a box. From "
-    "fewer than {} a gain below {:.0f} points may be chance; commit more."
+    "Nothing changed: {} reaches {:.0f} % mean IoU on these objects, by a click and by a box. "
+    "Whatever is gained from {} may be chance{}; commit {} or more."
 )
+AT_TRY = " at try {} on this image"
 LOSES_ALONE = " Object {} stands in the way: it changes by {:+z.1f} points, the others by {:+z.1f}."
 FITS_LEAST = " Object {} fits least: {:.0f} % IoU, the others {:.0f} %. Look at its outline first."
 APART = 15.0
@@ -90,6 +84,27 @@ MIN_TOLD = 4
 """Objects from which on one can stand apart from the others."""
 APART_SPREADS = 3.0
 """And standard deviations of the others."""
+
+
+def level_of(number: int) -> float:
+    """The chance that the try of that number, from 1, may have."""
+    return TOTAL_CHANCE * 6 / (math.pi * number) ** 2
+
+
+def least_gain(count: int, before: float = 50.0, number: int = 1) -> float:
+    """Points that so many objects must gain alike; `before` is what the model reaches, in percent.
+
+    `number` is that of the try.
+    """
+    needed: float = before * (level_of(number) ** (-1 / count) - 1)
+    return max(0.0, needed)
+
+
+def least_count(gain: float, before: float, number: int = 1) -> int:
+    """How many objects must gain so many points alike, or how many are left to be gained."""
+    if before <= 0:
+        return 1
+    return max(1, math.ceil(math.log(level_of(number)) / math.log(before / (before + gain))))
 
 
 class LeftOutScores(NamedTuple):
@@ -132,7 +147,7 @@ class Verdict(NamedTuple):
     noise_of_kinds
         Standard errors of the mean gains by a click and by a box, in points.
     chance
-        Share of useless trainings that look as good, 0..1.
+        Largest share of useless trainings that look as good, 0..1.
     """
 
     choice: AdaptationChoice
@@ -148,25 +163,37 @@ class Verdict(NamedTuple):
         """That of a model that did not learn."""
         return cls(AdaptationChoice(0, False), before, before, 0, 0, LeftOutScores(0, 0), 1)
 
-    def refusal(self, objects: int, new: int) -> str:
-        """Why a model that learned from `objects`, some of them `new`, is not offered, if so."""
+    def refusal(self, objects: int, number: int = 1) -> str:
+        """Why the model of a try of that number, from so many `objects`, is not offered, if so."""
         count = pluralize(objects, "object")
-        has_few = new < FEW
-        if has_few and self.gain < LEAP:
-            return FEW_TOLD.format(count, self.gain, pluralize(FEW, "object"), LEAP)
-        least = LEAP_NOISE * self.noise if has_few else MIN_GAIN
-        if self.gain < least:
-            return NOT_BETTER.format(count, self.gain, least)
+        if self.gain < MIN_GAIN:
+            return NOT_BETTER.format(count, self.gain, MIN_GAIN)
         click = self.after.click - self.before.click
         box = self.after.box - self.before.box
         if _surely_loses(box, self.noise_of_kinds.box):
             return ONE_LOSES.format(count, "a click", click, "a box", box)
         if _surely_loses(click, self.noise_of_kinds.click):
             return ONE_LOSES.format(count, "a box", box, "a click", click)
-        is_leap = self.gain >= LEAP and self.gain > LEAP_NOISE * self.noise
-        if self.chance > CHANCE and not is_leap:
-            return BY_CHANCE.format(count, self.gain, 100 * self.chance)
+        level = level_of(number)
+        if self.chance > level:
+            needed = least_count(self.gain, self.before.mean, number)
+            return BY_CHANCE.format(
+                count,
+                self.gain,
+                _percent(self.chance),
+                _percent(level),
+                _at_try(number),
+                max(needed - objects, 1),
+            )
         return ""
+
+
+def _percent(chance: float) -> str:
+    return f"{100 * chance:.2g} %"
+
+
+def _at_try(number: int) -> str:
+    return AT_TRY.format(number) if number > 1 else ""
 
 
 def _surely_loses(gain: float, noise: float) -> bool:
@@ -199,16 +226,19 @@ def _apart(pattern: str, numbers: Sequence[int], values: NDArray[np.float64]) ->
     return Hindrance(pattern, numbers[lowest], float(values[lowest]), float(others.mean()))
 
 
-def nothing_to_gain(name: str, before: LeftOutScores, new: int) -> str:
+def nothing_to_gain(name: str, before: LeftOutScores, new: int, number: int = 1) -> str:
     """Why a model of that name need not learn from so many new objects, if so.
 
-    What is left to gain is too little to be offered, even if it were gained in full.
+    What is left to gain is too little to be offered, even if it were gained in full. `number` is
+    that of the try.
     """
     left = 100 - before.mean
     if left <= MIN_LEFT:
         return ALREADY_GOOD.format(name, before.mean)
-    if new < FEW and left <= LEAP:
-        return FEW_LEFT.format(name, before.mean, pluralize(FEW, "object"), LEAP)
+    if left < least_gain(new, before.mean, number):
+        needed = least_count(left, before.mean, number)
+        count = pluralize(new, "object")
+        return FEW_LEFT.format(name, before.mean, count, _at_try(number), needed)
     return ""
 
 
@@ -265,19 +295,21 @@ class Evidence:
         """What the folds that were scored so far say, at least two."""
         _, before, after, fold_of = self._scored()
         gains = 100 * (after - before)
-        best = _best(gains)
-
         told = _cross_fitted(after, gains, fold_of)
         told_gains = 100 * (told - before)
+        of_objects = told_gains.mean(1)
         root = math.sqrt(len(before))
         return Verdict(
-            choice=self.choices[best],
+            choice=self.choices[_best(gains)],
             before=LeftOutScores.of(before),
             after=LeftOutScores.of(told),
-            gain=float(told_gains.mean()),
-            noise=float(told_gains.mean(1).std(ddof=1)) / root,
+            gain=float(of_objects.mean()),
+            noise=float(of_objects.std(ddof=1)) / root,
             noise_of_kinds=LeftOutScores(*(told_gains.std(0, ddof=1) / root).tolist()),
-            chance=_chance(gains.mean(-1), best),
+            chance=max(
+                chance_of_objects(of_objects, 100 * float(before.mean())),
+                chance_of_folds([float(of_objects[fold_of == n].mean()) for n in set(fold_of)]),
+            ),
         )
 
 
@@ -307,46 +339,37 @@ def _best(gains: NDArray[np.float64]) -> int:
     return int(np.lexsort((_merits(gains.mean(-1)), ~loses))[-1])
 
 
-def _chance(gains: NDArray[np.float64], best: int) -> float:
-    """Share of flips of signs by which a choice has the merit of the `best`; gains (C, N).
+def chance_of_objects(gains: NDArray[np.float64], loss: float) -> float:
+    """Largest chance of gains (N,) whose mean is none, where no object can lose more than `loss`.
 
-    A choice that surely loses does not count: nobody would take it, but turned around it would
-    look better than any other. (In simulations that adds less than half a percent of useless
-    trainings.)
+    That of a weighting of them and of one that loses all, at random, by which there is no gain. The
+    weights are shares of independent exponential times: the chance is that the time of all gains is
+    over before that of all losses. Whichever gain and loss run, which of the two ends first depends
+    on their sizes alone, as an exponential time has no memory.
     """
-    surely_loses = _merits(-gains) > 0
-    if surely_loses[best]:
-        return 1.0
-    merit = _merits(gains)[best]
-    highest = _merits(gains[~surely_loses], _flips(gains.shape[1])).max(1)
-    return float(np.mean((highest >= merit) | np.isclose(highest, merit)))
+    up = gains[gains > 0].tolist()
+    down = [*(-gains[gains < 0]).tolist(), loss]
+    ends = [1.0] * (len(down) + 1)  # after all gains; by how many losses are over
+    for gain in up:
+        before = [0.0] * len(ends)
+        for n in reversed(range(len(down))):
+            first = down[n] / (gain + down[n])
+            before[n] = first * ends[n] + (1 - first) * before[n + 1]
+        ends = before
+    return ends[0]
 
 
-def _merits(
-    gains: NDArray[np.float64], signs: NDArray[np.float64] | None = None
-) -> NDArray[np.float64]:
-    """How surely each choice is better (C,) or (F, C): an object's mean gain, less its noise.
+def chance_of_folds(gains: Sequence[float]) -> float:
+    """Chance of mean gains of folds as high, if they are normal and their mean is zero."""
+    mean, spread = float(np.mean(gains)), float(np.std(gains, ddof=1))
+    if spread == 0:
+        return float(mean <= 0)
+    t = mean / spread * math.sqrt(len(gains))
+    return float(stdtr(len(gains) - 1, -t))
 
-    Parameters
-    ----------
-    gains
-        (C, N) by choice and object, in points.
-    signs
-        (F, N), those of the objects in each flip; by default none is flipped.
-    """
-    count = gains.shape[1]
-    means = (np.ones(count) if signs is None else signs) @ gains.T / count
-    variance = np.maximum((gains**2).mean(1) - means**2, 0)  # squares have no sign
-    merits: NDArray[np.float64] = means - NOISE_FACTOR * np.sqrt(variance / max(count - 1, 1))
+
+def _merits(gains: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How surely each choice (C,) is better: an object's mean gain (C, N), less its noise."""
+    root = math.sqrt(max(gains.shape[1] - 1, 1))
+    merits: NDArray[np.float64] = gains.mean(1) - NOISE_FACTOR * gains.std(1) / root
     return merits
-
-
-@cache
-def _flips(count: int) -> NDArray[np.float64]:
-    """Signs (F, N) of so many objects: all ways, or a sample of many; the first has none."""
-    if count <= ALL_FLIPS:
-        bits = np.arange(2**count)[:, None] >> np.arange(count) & 1
-    else:
-        bits = np.random.default_rng(0).integers(2, size=(2**ALL_FLIPS, count))
-        bits[0] = 0
-    return np.where(bits, -1.0, 1.0)

@@ -13,6 +13,7 @@ import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -64,6 +65,7 @@ from napari_simmat.training.evidence import (
 from napari_simmat.training.labeled_planes import LabeledPlane, as_rgb
 from napari_simmat.training.run_folder import RunFolder, read_state
 from napari_simmat.training.trainable import TrainableNetwork
+from napari_simmat.training.tries import Tries, Try
 
 MIN_OBJECTS = 3
 """Objects needed to learn; when a model goes on learning, new ones."""
@@ -73,8 +75,6 @@ also expect their size of what a lone click means, even if nothing else is appli
 MORE_CLICKS = 2
 """Clicks anywhere in an object that is left out, besides the one in its middle: a single click
 succeeds or fails too much by chance."""
-MANY_OBJECTS = 8
-"""From so many objects on, half of them are enough to learn from, and two folds suffice."""
 SAVE_INTERVAL = 5.0
 """Seconds between two saved states."""
 
@@ -86,6 +86,7 @@ LEARNED = (
     "Learned from {}. On objects left out while it learned, the mean IoU of a click went from "
     "{:.0f} to {:.0f} %, of a box from {:.0f} to {:.0f} %."
 )
+TRY = " It was try {} on this image."
 SIZED = " A click that may mean several things now prefers those {:.0f} to {:.0f} pixels across."
 LEFT_OUT = " Left out, as they show nothing: {}."
 
@@ -117,9 +118,11 @@ class FewShotResult:
     gain, noise
         Mean gain of an object in points (the mean of click and box), and its standard error.
     chance
-        Share of useless trainings that look as good, 0..1; see `evidence`.
+        Largest share of useless trainings that look as good, 0..1; see `evidence`.
     objects
         Number of objects that were learned from.
+    number
+        Of the try on the image, from 1: the more there were, the less chance is allowed.
     sentence
         The outcome in words.
     """
@@ -132,6 +135,7 @@ class FewShotResult:
     noise: float
     chance: float
     objects: int
+    number: int
     sentence: str
 
 
@@ -144,6 +148,7 @@ def learn_objects_job(
     folder: Path | None = None,
     device: str = "auto",
     name: str = "learned",
+    tries: Tries | None = None,
 ) -> Job[FewShotResult]:
     """Adapt a model to images from a few objects in them, if that helps.
 
@@ -169,6 +174,8 @@ def learn_objects_job(
         As for `Predictor`.
     name
         Of the adapted model.
+    tries
+        Those on the images so far, among which this one is counted; by default there are none.
 
     Raises
     ------
@@ -176,7 +183,7 @@ def learn_objects_job(
         If there are too few objects, or the channels do not fit.
     """
     config = config or FewShotConfig()
-    learning = FewShotRun(base, planes, config, start, device, name)
+    learning = FewShotRun(base, planes, config, start, device, name, tries)
     if folder is None:
         return (yield from learning.run_job(None))
     with closing(RunFolder(folder)) as run:
@@ -197,6 +204,7 @@ def learn_objects(
     config: FewShotConfig | None = None,
     start: AdaptedCheckpoint | None = None,
     device: str = "auto",
+    tries: Tries | None = None,
 ) -> FewShotResult:
     """Adapt a model to an image from a few objects in it, if that helps; see `learn_objects_job`.
 
@@ -216,8 +224,9 @@ def learn_objects(
         Whether all objects are labeled: everywhere, nowhere for sure, or in a region (Y, X).
     pixel_size
         Height and width of a pixel in any unit, as for `Predictor.set_image`.
-    config, start, device
-        See `learn_objects_job`.
+    config, start, device, tries
+        See `learn_objects_job`. Who compares settings on the same objects gives all calls the same
+        `Tries`: of several one looks better by chance.
 
     Raises
     ------
@@ -234,7 +243,7 @@ def learn_objects(
     channels = None if names is None else tuple(names)
     content = LabeledImage("image", image, np.asarray(labels), channel_axis, channels, pixel_size)
     planes = annotate(content, model.spec, complete=complete)
-    return finish(learn_objects_job(model, planes, config, start=start, device=device))
+    return finish(learn_objects_job(model, planes, config, start=start, device=device, tries=tries))
 
 
 class _TaughtObject(NamedTuple):
@@ -262,6 +271,7 @@ class FewShotRun:
         start: AdaptedCheckpoint | None,
         device: str,
         name: str,
+        tries: Tries | None = None,
     ) -> None:
         if not planes:
             raise ValueError(TOO_FEW.format(f"{MIN_OBJECTS} objects", 0, "are"))
@@ -286,6 +296,7 @@ class FewShotRun:
         self.scales = [scale_levels(part.plane, self.spec) for part in self.parts]
         folds = _folds_by_place(self.objects, self.new, config.folds)
         self.evidence = Evidence(_choices(base.spec, self.spec), folds, {}, [])
+        self.tries = tries or Tries()
         self._unfinished: dict[str, Any] = {}
         self._features: dict[PlaneKey, Encoded] = {}
         self._cache = EmbeddingCache()
@@ -303,6 +314,14 @@ class FewShotRun:
         identity = {"base": self.base.fingerprint, "data": data.hexdigest(), "start": start}
         return asdict(self.config) | identity
 
+    @cached_property
+    def this_try(self) -> Try:
+        """What tells this training from others on the images."""
+        settings = self.settings
+        line = f"{settings['base']} {settings['start']}"
+        lesson = hashlib.sha256(repr(sorted(settings.items())).encode())
+        return Try(line, lesson.hexdigest()[:16])
+
     def resume(self, state: dict[str, Any] | None) -> None:
         """Continue from a state that was saved."""
         if state is not None:
@@ -314,12 +333,14 @@ class FewShotRun:
         """Score, learn in folds, decide, and learn from all objects."""
         yield from self.measure_before_job(folder)
         before = LeftOutScores.of(list(self.evidence.before.values()))
-        refusal = nothing_to_gain(self.base.spec.name, before, len(self.new))
+        number = self.tries.number_of(self.this_try)
+        refusal = nothing_to_gain(self.base.spec.name, before, len(self.new), number)
         if refusal:
             return self._result(Verdict.none(before), self._naming(refusal))
         yield from self.measure_after_job(folder)
         verdict = self.evidence.verdict()
-        refusal = verdict.refusal(len(self.objects), len(self.new))
+        self.tries.add(self.this_try)
+        refusal = verdict.refusal(len(self.objects), number)
         if refusal:
             return self._result(verdict, self._naming(refusal))
         student, initial = yield from self.teach_job(folder, train=verdict.choice.strength > 0)
@@ -559,6 +580,8 @@ class FewShotRun:
         sentence = LEARNED.format(count, before.click, after.click, before.box, after.box)
         if verdict.choice.sized:
             sentence += SIZED.format(*self._usual_sides())
+        if (number := self.tries.number_of(self.this_try)) > 1:
+            sentence += TRY.format(number)
         dead: dict[str, None] = {}
         for plane in self.planes:
             dead |= dict.fromkeys(plane.dead)
@@ -584,7 +607,12 @@ class FewShotRun:
             bundled=not self.base.spec.is_foundation,
             config=self.config,
             seen=[taught.digest for taught in self.objects],
-            training={"images": images, "objects": len(self.objects)},
+            training={
+                "images": images,
+                "objects": len(self.objects),
+                "try": self.tries.number_of(self.this_try),
+                "chance": round(verdict.chance, 6),
+            },
             metrics={"before": _rounded(verdict.before), "after": _rounded(verdict.after)},
             description=f"{self.base.spec.name}, adapted to {format_list(images)}. {sentence}",
             pixels=None if self.spec.kind is None else self.base.pixels,
@@ -602,6 +630,7 @@ class FewShotRun:
             noise=verdict.noise,
             chance=verdict.chance,
             objects=len(self.objects),
+            number=self.tries.number_of(self.this_try),
             sentence=sentence,
         )
 
@@ -673,7 +702,7 @@ def _folds_by_place(
     objects: Sequence[_TaughtObject], among: Sequence[int], max_folds: int
 ) -> list[tuple[int, ...]]:
     """Divide objects into groups of neighbors, plane by plane along the longer axis of each."""
-    count = 2 if len(among) >= MANY_OBJECTS else min(max_folds, len(among))
+    count = min(max_folds, len(among))
     places = {n: objects[n].place for n in among}
     spread = np.ptp(np.array(list(places.values())), axis=0)
     axis = int(spread[1] > spread[0])

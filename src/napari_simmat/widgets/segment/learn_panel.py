@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QButtonGroup, QCheckBox, QInputDialog, QWidget
 
 from napari_simmat._text import pluralize
 from napari_simmat.progress import Progress
-from napari_simmat.training.evidence import FEW, LEAP
+from napari_simmat.training.evidence import ENOUGH, least_gain
 from napari_simmat.widgets.controls import (
     INDENT,
     Button,
@@ -28,7 +28,9 @@ LEARN, LEARN_AGAIN, CANCEL = "Learn from these objects", "Learn again", "Cancel"
 COMMIT_MORE = "Commit {}, and the model can learn from them."
 AGAIN_AFTER = "Learn again after {}."
 LEARNS = "Learns from {} in a minute or two; you can keep working."
-FEW_LEARN = "From fewer than {} only a gain of {:.0f} points can be told from chance."
+FEW_LEARN = (
+    "So few show only a gain of {:.0f} points or more where the model reaches 50 %; {} show {:.0f}."
+)
 LEARNS_CHANNELS = "Trains a transfer layer for all {} channels; empty ones are left out and named."
 GOES_ON = "Learning was interrupted: with the same objects it goes on from there."
 SCORES = "Objects left out, mean IoU: {}."
@@ -173,8 +175,9 @@ def hint(state: AdaptPanelState, *, all_channels: bool = False) -> str:
     if state.interrupted:
         return GOES_ON
     parts = [LEARNS.format(pluralize(state.new, "new object" if state.adapted else "object"))]
-    if state.new < FEW:
-        parts.append(FEW_LEARN.format(pluralize(FEW, "object"), LEAP))
+    if state.new < ENOUGH:
+        more = pluralize(ENOUGH, "object")
+        parts.append(FEW_LEARN.format(least_gain(state.new), more, least_gain(ENOUGH)))
     if all_channels:
         parts.append(LEARNS_CHANNELS.format(state.channels))
     return " ".join(parts)
