@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -7,10 +8,21 @@ import tifffile
 
 from napari_simmat.batch.inputs import find_inputs
 from napari_simmat.io import memory
-from napari_simmat.io.dicom import MORE_FRAMES, OTHER_PIXELS, UNEVEN, images_in, one_per_series
+from napari_simmat.io.dicom import (
+    MORE_FRAMES,
+    OTHER_PIXELS,
+    REGION_ALONE,
+    REGION_BEYOND,
+    SEVERAL_REGIONS,
+    UNEVEN,
+    UNEVEN_TIMES,
+    images_in,
+    one_per_series,
+)
 from napari_simmat.io.readers import read_image, read_labels, stem_of
 
 pydicom = pytest.importorskip("pydicom")
+pytest.importorskip("pydicom.data")
 
 VOLUME = np.random.default_rng(0).integers(0, 1000, (4, 6, 8)).astype(np.uint16)  # Z, Y, X
 
@@ -293,3 +305,157 @@ def test_dicom_frames_beyond_the_header_are_noted(tmp_path, frames, packed):
     image = read_image(tmp_path / "a.dcm")
     np.testing.assert_array_equal(image.data, VOLUME[:frames] if frames > 1 else VOLUME[0])
     assert image.notes == (MORE_FRAMES.format("a.dcm", 4, frames),)
+
+
+UNPLACED = {"PixelSpacing": None, "ImagePositionPatient": None, "ImageOrientationPatient": None}
+
+
+def ultrasound_region(delta: float = 0.02, bounds=(0, 0, 5, 7), **more: Any):
+    """A 2D region (PS3.3 C.8.5.5) with pixels of `delta` cm; bounds are y0, x0, y1, x1."""
+    region = pydicom.Dataset()
+    region.RegionSpatialFormat, region.RegionDataType = 1, 1
+    region.PhysicalUnitsXDirection = region.PhysicalUnitsYDirection = 3
+    region.PhysicalDeltaX = region.PhysicalDeltaY = delta
+    for axis, at in zip(("MinY0", "MinX0", "MaxY1", "MaxX1"), bounds, strict=True):
+        setattr(region, f"RegionLocation{axis}", at)
+    for name, value in more.items():
+        setattr(region, name, value)
+    return region
+
+
+def write_cine(path: Path, **more: Any) -> None:
+    write_slice(path, VOLUME, NumberOfFrames=4, Modality="US", **UNPLACED, **more)
+
+
+def test_frames_of_a_film_follow_each_other_in_time(tmp_path):
+    write_cine(tmp_path / "cine.dcm", FrameTime="40")
+    image = read_image(tmp_path / "cine.dcm")
+    assert image.axes == "TYX"
+    assert image.scale == {"T": 0.04}
+    assert image.units == {"T": "s"}
+    np.testing.assert_array_equal(image.data, VOLUME)
+
+
+@pytest.mark.parametrize(
+    ("vector", "scale", "notes"),
+    [
+        ([0, 20, 20, 20], {"T": 0.02}, ()),
+        ([0, 20, 20, 80], {}, (UNEVEN_TIMES.format(0.02, 0.08),)),
+    ],
+)
+def test_film_with_a_time_for_each_frame(tmp_path, vector, scale, notes):
+    write_cine(tmp_path / "cine.dcm", FrameTimeVector=vector)
+    image = read_image(tmp_path / "cine.dcm")
+    assert image.axes == "TYX"
+    assert image.scale == scale
+    assert image.notes == notes
+
+
+def test_frames_without_a_time_stay_planes(tmp_path):
+    write_cine(tmp_path / "planes.dcm")
+    assert read_image(tmp_path / "planes.dcm").axes == "ZYX"
+
+
+def copied(name: str, folder: Path) -> Path:
+    """A test file of pydicom, alone in a folder."""
+    source = pydicom.data.get_testdata_file(name, download=False)
+    return Path(shutil.copy(source, folder))
+
+
+def test_packaged_cine_of_pydicom_is_time_without_a_size(tmp_path):
+    """Its region exceeds the picture, which somebody made smaller."""
+    path = copied("examples_ybr_color.dcm", tmp_path)
+    image = read_image(path)
+    head = pydicom.dcmread(path)
+    assert image.axes == "TYXS"
+    assert image.shape == (head.NumberOfFrames, head.Rows, head.Columns)
+    assert image.scale == {"T": pytest.approx(float(head.FrameTime) / 1e3)}
+    region = head.SequenceOfUltrasoundRegions[0]
+    ends = region.RegionLocationMaxY1, region.RegionLocationMaxX1
+    assert image.notes == (REGION_BEYOND.format(*ends, head.Rows, head.Columns),)
+
+
+def test_ultrasound_region_gives_the_pixel_size(tmp_path):
+    write_cine(
+        tmp_path / "cine.dcm", FrameTime="40", SequenceOfUltrasoundRegions=[ultrasound_region()]
+    )
+    image = read_image(tmp_path / "cine.dcm")
+    assert image.scale == pytest.approx({"Y": 0.2, "X": 0.2, "T": 0.04})
+    assert image.units == {"Y": "mm", "X": "mm", "T": "s"}
+    assert image.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("regions", "size", "note"),
+    [
+        ([{"bounds": (1, 2, 5, 7)}], 0.2, REGION_ALONE.format(0.2, 0.2, 1, 5, 2, 7)),
+        ([{"bounds": (0, 0, 9, 7)}], None, REGION_BEYOND.format(9, 7, 6, 8)),
+        ([{}, {"delta": 0.03}], None, SEVERAL_REGIONS.format(2)),
+        ([{}, {"RegionSpatialFormat": 3, "delta": 0.5}], 0.2, None),  # spectral: no picture
+        ([{"PhysicalUnitsYDirection": 4}], None, None),  # an M-mode counts seconds along an axis
+    ],
+)
+def test_ultrasound_region_that_does_not_hold_everywhere(tmp_path, regions, size, note):
+    made = [ultrasound_region(**each) for each in regions]
+    write_slice(
+        tmp_path / "a.dcm", VOLUME[0], Modality="US", SequenceOfUltrasoundRegions=made, **UNPLACED
+    )
+    image = read_image(tmp_path / "a.dcm")
+    assert image.scale == ({} if size is None else pytest.approx({"Y": size, "X": size}))
+    assert image.notes == (() if note is None else (note,))
+
+
+@pytest.mark.parametrize("modality", ["US", "XC", "MG"])
+def test_stills_of_a_series_are_images(tmp_path, modality):
+    """Other sizes in the folder do not matter to one that is named."""
+    for number, plane in enumerate(VOLUME[:3]):
+        write_slice(tmp_path / f"{number}.dcm", plane, number, Modality=modality, **UNPLACED)
+    write_slice(tmp_path / "3.dcm", VOLUME[3, :3], 3, Modality=modality, **UNPLACED)
+    assert images_in(tmp_path) == [tmp_path / f"{number}.dcm" for number in range(4)]
+    image = read_image(tmp_path / "1.dcm")
+    assert image.axes == "YX"
+    np.testing.assert_array_equal(image.data, VOLUME[1])
+
+
+def test_slices_without_a_position_are_a_volume(tmp_path):
+    for number, plane in enumerate(VOLUME):
+        write_slice(
+            tmp_path / f"{number}.dcm", plane, number, Modality="MR", ImagePositionPatient=None
+        )
+    assert read_image(tmp_path).axes == "ZYX"
+
+
+def test_dicom_that_begins_as_a_tiff_is_dicom(tmp_path):
+    path = tmp_path / "both.dcm"
+    write_slice(path, VOLUME[0])
+    tifffile.imwrite(tmp_path / "a.tif", VOLUME[0])
+    preamble = (tmp_path / "a.tif").read_bytes()[:128]
+    path.write_bytes(preamble + path.read_bytes()[128:])
+    assert read_image(path).scale == {"Y": 0.5, "X": 0.25}
+
+
+@pytest.mark.parametrize("name", ["SC_ybr_full_422_uncompressed", "examples_palette"])
+def test_colors_are_those_that_pydicom_reads(tmp_path, name):
+    path = copied(f"{name}.dcm", tmp_path)
+    head = pydicom.dcmread(path)
+    colors = pydicom.pixels.pixel_array(path)
+    if name == "examples_palette":
+        colors = (pydicom.pixels.apply_color_lut(colors, head) >> 8).astype(np.uint8)
+    image = read_image(path)
+    assert image.rgb
+    read = image.data if image.data.dtype == np.uint8 else image.data >> 8
+    np.testing.assert_array_equal(read, colors)
+
+
+def test_segmented_palette_is_looked_up(tmp_path):
+    """A discrete segment of two entries, then a line of two to the last (PS3.3 C.7.9.2)."""
+    segments = np.array([0, 2, 0, 1000, 1, 2, 3000], "<u2").tobytes()
+    tables = {}
+    for color in ("Red", "Green", "Blue"):
+        tables[f"{color}PaletteColorLookupTableDescriptor"] = [4, 0, 16]
+        tables[f"Segmented{color}PaletteColorLookupTableData"] = segments
+    pixels = np.array([[0, 1], [2, 3]], np.uint16)
+    write_slice(tmp_path / "a.dcm", pixels, PhotometricInterpretation="PALETTE COLOR", **tables)
+    image = read_image(tmp_path / "a.dcm")
+    assert image.axes == "YXS"
+    np.testing.assert_array_equal(image.data[..., 0], [[0, 1000], [2000, 3000]])

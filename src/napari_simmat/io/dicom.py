@@ -35,7 +35,9 @@ _HEADER_TAGS = [
     "PixelSpacing", "ImagerPixelSpacing", "SpacingBetweenSlices", "SliceThickness",
     "RescaleSlope", "RescaleIntercept", "PhotometricInterpretation", "BitsStored",
     "PixelPaddingValue", "PixelPaddingRangeLimit",
-    *_TABLES, *(name.replace("Data", "Descriptor") for name in _TABLES),
+    *_TABLES, *(f"Segmented{name}" for name in _TABLES),
+    *(name.replace("Data", "Descriptor") for name in _TABLES),
+    "FrameTime", "FrameTimeVector", "SequenceOfUltrasoundRegions",
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
 ]  # fmt: skip
 """Tags that are read; none about the patient."""
@@ -70,12 +72,37 @@ OTHER_DIRECTIONS = (
 OTHER_PIXELS = (
     "The pixels of its slices differ in size; those of the first, {:.4g} x {:.4g} mm, count."
 )
+UNEVEN_TIMES = (
+    "The times between its frames differ, from {:.4g} to {:.4g} s; times are counted in frames "
+    "alone."
+)
+SEVERAL_REGIONS = (
+    "It shows {} calibrated regions with pixels of different sizes, so its sizes are in pixels; "
+    "crop it to one of them and give its pixel size."
+)
+REGION_BEYOND = (
+    "Its ultrasound region reaches to row {}, column {}, beyond its {} x {} pixels, as of a "
+    "picture that was made smaller after it was calibrated; its sizes are in pixels."
+)
+REGION_ALONE = (
+    "Its pixel size, {:.4g} x {:.4g} mm, holds in rows {} to {}, columns {} to {} alone (the "
+    "ultrasound region); what lies outside has no size."
+)
 MORE_FRAMES = "{} holds {} frames, but its header says {}; the others are left out."
 _TILT = 0.1
 """Degrees above which slices lean over their stack."""
 _DIRECTION = 1e-3
 """By how much a component of the direction of rows and columns may differ between slices."""
 _PALETTE = "PALETTE COLOR"
+_STILLS = frozenset(
+    ("US", "IVUS", "SC", "XC", "ES", "GM", "OP", "OT", "CR", "DX", "MG", "IO", "PX", "RF", "XA")
+)
+"""Modalities whose files are pictures of their own where they name no position."""
+_TWO_DIMENSIONAL, _CENTIMETERS = 1, 3
+"""Spatial format and unit of an ultrasound region (PS3.3 C.8.5.5.1)."""
+_BOUNDS = tuple(f"RegionLocation{name}" for name in ("MinY0", "MinX0", "MaxY1", "MaxX1"))
+_EVEN_TIMES = 0.05
+"""Part of the mean time between frames by which it may differ."""
 _SUFFIXES = ("", ".dcm", ".dicom", ".ima")
 """Usual endings of slices."""
 
@@ -129,9 +156,11 @@ def one_per_series(files: Sequence[Path]) -> list[Path]:
 def read_dicom(path: Path, options: ReadOptions) -> ImageFile:
     """Read a series as (Y, X), (Z, Y, X) or (T, Z, Y, X), colors last; a large one lazily (dask).
 
-    Slices are sorted by position; several at one position become time. Values are those of the
-    modality (Hounsfield units for CT), as float32 if the file scales them. Colors of a palette are
-    looked up; where 0 is white (MONOCHROME1), stored values are inverted, so that more is brighter.
+    Slices are sorted by position; several at one position become time, as do the frames of a film
+    (``FrameTime``). An ultrasound picture has the pixel size of its calibrated region. Values are
+    those of the modality (Hounsfield units for CT), as float32 if the file scales them. Colors of a
+    palette are looked up; where 0 is white (MONOCHROME1), stored values are inverted, so that more
+    is brighter.
 
     Parameters
     ----------
@@ -149,13 +178,23 @@ def read_dicom(path: Path, options: ReadOptions) -> ImageFile:
     times = _times(slices)
     if len(slices) == 1:
         data, axes = data[0], axes[1:]
+    elif _is_cine(series, slices):
+        axes = "T" + axes[1:]
     elif times > 1:  # sorted, so slices at one position are neighbors
         data = data.reshape(len(slices) // times, times, *data.shape[1:]).swapaxes(0, 1)
         axes = "T" + axes
     planes = slices[::times] if len(slices) > 1 else slices
     scale = _pixel_size(planes, notes)
+    if "X" not in scale:
+        scale |= _ultrasound_pixel_size(series, notes)
     world = _world(planes, scale, notes)
     units = dict.fromkeys(scale, "mm")
+    if axes.startswith("T"):
+        if times == 1:  # no size along Z
+            scale.pop("Z", None)
+            units.pop("Z", None)
+        scale |= _frame_time(series, notes)
+        units |= dict.fromkeys(scale.keys() & {"T"}, "s")
     if world is not None and world.planes is not None and not world.even:
         gaps = np.linalg.norm(np.diff(world.planes, axis=0), axis=1)
         notes.append(UNEVEN.format(gaps.min(), gaps.max()))
@@ -293,6 +332,26 @@ def _times(slices: Sequence[_Slice]) -> int:
     return min(places.values())
 
 
+def _is_cine(series: _Series, slices: Sequence[_Slice]) -> bool:
+    """Whether frames follow each other in time (PS3.3 C.7.6.5), rather than in space."""
+    timed = series.first.get("FrameTime") or series.first.get("FrameTimeVector")
+    return series.frames > 1 and bool(timed) and all(_along(each) is None for each in slices)
+
+
+def _frame_time(series: _Series, notes: list[str]) -> dict[str, float]:
+    """Seconds from frame to frame as the size along T, if the file says them and they are even."""
+    vector = series.first.get("FrameTimeVector")
+    # The first increment is from the start to the first frame, 0.
+    steps = [] if vector is None else [float(step) for step in np.ravel(vector)[1:]]
+    steps = steps or [float(series.first.get("FrameTime") or 0)]
+    if not np.isfinite(steps).all() or min(steps) <= 0:
+        return {}
+    if max(steps) - min(steps) > _EVEN_TIMES * float(np.mean(steps)):
+        notes.append(UNEVEN_TIMES.format(min(steps) / 1e3, max(steps) / 1e3))
+        return {}
+    return {"T": float(np.mean(steps)) / 1e3}
+
+
 class _Slice(NamedTuple):
     file: Path
     number: int
@@ -327,7 +386,8 @@ def _frame_attributes(head: Any, number: int) -> dict[str, Any]:
 def series_in(folder: Path) -> dict[str, list[Path]]:
     """The DICOM files of a folder by series.
 
-    A file with several frames, such as an ultrasound film, is a series of its own.
+    A file with several frames, such as an ultrasound film, is a series of its own; so is a picture
+    without a position of a modality that has no slices, such as an ultrasound still.
     """
     files = [file for file in sorted(folder.iterdir()) if file.is_file() and is_dicom(file)]
     if not files:
@@ -335,7 +395,7 @@ def series_in(folder: Path) -> dict[str, list[Path]]:
     pydicom = needed_module("pydicom.pixels", folder, "DICOM")
     series: dict[str, list[Path]] = {}
     for file in files:
-        tags = ["SeriesInstanceUID", "Rows", "NumberOfFrames", "Modality"]
+        tags = ["SeriesInstanceUID", "Rows", "NumberOfFrames", "Modality", "ImagePositionPatient"]
         size = file.stat().st_size
         syntax = size > _MAX_DEFLATED and pydicom.filereader.read_file_meta_info(file).get(
             "TransferSyntaxUID"
@@ -348,7 +408,8 @@ def series_in(folder: Path) -> dict[str, list[Path]]:
         head = pydicom.dcmread(file, specific_tags=tags)
         # Directories and reports have no pixels; those of a segmentation are no image.
         if head.get("Rows") and head.get("Modality") != "SEG":
-            own = file.name if _frames(head) > 1 else ""
+            is_still = head.get("Modality") in _STILLS and not head.get("ImagePositionPatient")
+            own = file.name if _frames(head) > 1 or is_still else ""
             series.setdefault(f"{head.get('SeriesInstanceUID', '')}/{own}", []).append(file)
     return series
 
@@ -432,6 +493,7 @@ def _values(pydicom: Any, plane: _Slice, pixels: NDArray[Any]) -> NDArray[Any]:
     """Stored pixels as colors of a palette, or as values that are higher where it is brighter."""
     if plane.colored:
         head = pydicom.Dataset(plane.head)
+        head.set_original_encoding(*plane.head.original_encoding)  # that of segmented tables
         count, _, depth = head.RedPaletteColorLookupTableDescriptor
         for name in _TABLES:  # to 16 bits, since pydicom keeps indices in the type of the entries
             if name in head and len(head[name].value) < 2 * (count or 2**16):
@@ -453,6 +515,8 @@ def _check_stored(limits: Limits, file: Path, head: Any, samples: int) -> None:
     """Refuse a file that is too short for its frames of `samples` values, as far as is known."""
     syntax = head.file_meta.get("TransferSyntaxUID")
     size = file.stat().st_size * (DEFLATE_RATIO if syntax == _DEFLATED else 1)
+    if head.get("PhotometricInterpretation") == "YBR_FULL_422":
+        samples = samples * 2 // 3  # two pixels share their chroma
     # A packed frame needs an item of 8 bytes at least.
     packed = syntax is not None and syntax.is_compressed
     needed = 8 if packed else samples * int(head.get("BitsAllocated") or 1) // 8
@@ -550,6 +614,43 @@ def _pixel_size(slices: Sequence[_Slice], notes: list[str]) -> dict[str, float]:
     elif len(slices) > 1:
         sizes["Z"] = float(first.get("SpacingBetweenSlices") or first.get("SliceThickness") or 0)
     return sizes
+
+
+def _ultrasound_pixel_size(series: _Series, notes: list[str]) -> dict[str, float]:
+    """Millimeters along Y and X of the calibrated 2D region of an ultrasound picture.
+
+    Empty, with a note that says why, where regions disagree or reach beyond the picture
+    (PS3.3 C.8.5.5).
+    """
+    regions = [
+        each
+        for each in series.first.get("SequenceOfUltrasoundRegions") or ()
+        if each.get("RegionSpatialFormat") == _TWO_DIMENSIONAL
+        and each.get("PhysicalUnitsXDirection")
+        == each.get("PhysicalUnitsYDirection")
+        == _CENTIMETERS
+        and each.get("PhysicalDeltaX")
+        and each.get("PhysicalDeltaY")
+    ]
+    sizes = [
+        tuple(abs(float(each.get(f"PhysicalDelta{axis}"))) * 10 for axis in "YX")
+        for each in regions
+    ]
+    if not sizes:
+        return {}
+    if not np.allclose(sizes, sizes[0], rtol=1e-3, atol=0):
+        notes.append(SEVERAL_REGIONS.format(len(sizes)))
+        return {}
+    bounds = np.array([[int(each.get(tag) or 0) for tag in _BOUNDS] for each in regions])
+    top, left = bounds[:, :2].min(0).tolist()
+    bottom, right = bounds[:, 2:].max(0).tolist()
+    _, rows, columns, _ = series.shape
+    if bottom > rows or right > columns:
+        notes.append(REGION_BEYOND.format(bottom, right, rows, columns))
+        return {}
+    if top > 0 or left > 0 or bottom < rows - 1 or right < columns - 1:
+        notes.append(REGION_ALONE.format(*sizes[0], top, bottom, left, right))
+    return dict(zip("YX", sizes[0], strict=True))
 
 
 DICOM = Reader(

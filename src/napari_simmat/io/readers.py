@@ -252,8 +252,9 @@ def _read(path: Path, options: ReadOptions) -> ImageFile:
         raise RefusedFileError(f"{path.name} is a pipe or device, not a file; save it as one.")
     try:
         start = _start_of(path)
-        readers = (OPENSLIDE, *READERS)
-        reader = next((each for each in readers if each.matches(path, start)), None)
+        # The preamble of a DICOM file may be the header of a TIFF (PS3.10 7.1).
+        before = (OPENSLIDE, DICOM) if path.is_file() else (OPENSLIDE,)
+        reader = next((each for each in (*before, *READERS) if each.matches(path, start)), None)
         if reader is not None:
             file = reader.read(path, options)
         elif path.is_dir():

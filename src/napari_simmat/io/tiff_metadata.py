@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any
 from xml.etree import ElementTree
 
+from napari_simmat.io.instrument_tags import instrument_pixel_size
 from napari_simmat.io.slides import slide_pixel_size
 
 SOFTWARE = "napari-simmat"
@@ -100,6 +101,8 @@ def pixel_size(tiff: Any) -> tuple[dict[str, float], dict[str, str]]:
         sizes = _read_ome_sizes(tiff)
     elif tiff.is_imagej:
         sizes = _imagej_sizes(tiff.imagej_metadata or {}, tiff.pages.first.tags)
+    elif (told := instrument_pixel_size(tiff)) is not None:
+        sizes = told
     elif (pixel := slide_pixel_size(tiff)) is not None:
         sizes = {"X": (pixel[1], "um"), "Y": (pixel[0], "um")}
     else:

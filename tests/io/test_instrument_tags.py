@@ -1,0 +1,80 @@
+"""Sizes in the tags of instruments, in files made as rosettasciio's and tifffile's examples are."""
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_simmat.io.readers import read_image
+from napari_simmat.io.tiff import read_tiff_reference
+
+ZEISS, FEI, TVIPS = 34118, 34682, 37706
+MAKE = 271
+
+
+def write(path, tag, text, width=512, **more):
+    """A picture with a tag of text."""
+    data = text.encode("latin-1")
+    tags = [] if tag is None else [(tag, 2, len(data) + 1, text, True)]
+    tifffile.imwrite(path, np.zeros((4, width), np.uint8), extratags=tags, metadata=None, **more)
+    return path
+
+
+def zeiss(*named: str, raw: float = 1e-9) -> str:
+    lines = ["0", "0", "0", f"{raw:.6g}", "0", *named]
+    return "\r\n".join(lines)
+
+
+IMAGE_PIXEL = "AP_IMAGE_PIXEL_SIZE\r\nImage Pixel Size = 11.65 nm"
+PIXEL = "AP_PIXEL_SIZE\r\nPixel Size = 5.371 nm"
+
+
+@pytest.mark.parametrize(
+    ("width", "text", "size"),
+    [
+        (512, zeiss(PIXEL, IMAGE_PIXEL), 0.01165),
+        (1024, zeiss(PIXEL, raw=12.326e-9), 0.012326),
+        (512, zeiss(PIXEL, raw=1.3e-6), 2.6),  # the raw size belongs to 1024 columns
+    ],
+)
+def test_zeiss_sem(tmp_path, width, text, size):
+    path = write(tmp_path / "a.tif", ZEISS, text, width)
+    image = read_image(path)
+    assert image.scale == pytest.approx({"Y": size, "X": size}, rel=1e-5)
+    assert image.units == {"Y": "um", "X": "um"}
+    assert read_tiff_reference(path).scale == pytest.approx(image.scale)
+
+
+def test_fei_sem(tmp_path):
+    text = "[User]\r\nUser=a\r\n[Scan]\r\nPixelWidth=1.8208e-009\r\nPixelHeight=2e-009\r\n"
+    image = read_image(write(tmp_path / "a.tif", FEI, text))
+    assert image.scale == pytest.approx({"Y": 0.002, "X": 0.0018208})
+
+
+JEOL = """<TemReporter><Eos><EosMode>eosTEM</EosMode></Eos><ImageFormingSystem>
+<ModeString>{}</ModeString><SelectorValue>10000</SelectorValue></ImageFormingSystem></TemReporter>"""
+
+
+@pytest.mark.parametrize(("mode", "scale"), [("MAG", {"Y": 0.002, "X": 0.001}), ("DIFF", {})])
+def test_jeol_tem(tmp_path, mode, scale):
+    """1000 and 500 pixels of the camera in a centimeter, magnified 10,000 times."""
+    path = write(
+        tmp_path / "a.tif", MAKE, "JEOL Ltd.", description=JEOL.format(mode),
+        resolution=(1000, 500), resolutionunit="CENTIMETER",
+    )  # fmt: skip
+    assert read_image(path).scale == pytest.approx(scale)
+
+
+def test_damaged_tags_give_no_size(tmp_path):
+    for number, (tag, text) in enumerate([(ZEISS, "no"), (FEI, "[Scan]\r\nPixelWidth=no\r\n")]):
+        assert read_image(write(tmp_path / f"{number}.tif", tag, text)).scale == {}
+
+
+def test_metamorph(tmp_path):
+    text = (
+        '<MetaData><PlaneInfo><prop id="spatial-calibration-state" type="bool" value="on"/>'
+        '<prop id="spatial-calibration-x" type="float" value="0.65"/>'
+        '<prop id="spatial-calibration-y" type="float" value="0.5"/>'
+        '<prop id="spatial-calibration-units" type="string" value="um"/></PlaneInfo></MetaData>'
+    )
+    image = read_image(write(tmp_path / "a.tif", None, "", description=text, software="MetaSeries"))
+    assert image.scale == {"Y": 0.5, "X": 0.65}
