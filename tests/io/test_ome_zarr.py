@@ -192,3 +192,26 @@ def test_labels_of_ome_zarr_lie_on_their_image(tmp_path):
     assert kind == "labels"
     np.testing.assert_allclose(options["scale"], [2, 0.5, 0.25])
     assert read_image(path).origin == ORIGIN
+
+
+def named(path: Path, names: str | list[str], shape: tuple[int, ...]) -> Path:
+    """OME-Zarr 0.4 whose axis n has pixels of size n + 1."""
+    data = np.arange(np.prod(shape), dtype=np.uint16).reshape(shape)
+    scale = {"type": "scale", "scale": [float(n + 1) for n in range(len(shape))]}
+    described = [{"name": name} for name in names]
+    level = {"coordinateTransformations": [scale]}
+    return write(path, "0.4", {"axes": described, "level": level}, data)
+
+
+@pytest.mark.parametrize(
+    ("names", "letters", "scale"),
+    [
+        (["t", "tile", "y", "x"], "TQYX", {"T": 1.0, "Q": 2.0, "Y": 3.0, "X": 4.0}),
+        (["theta", "z", "y", "x"], "QZYX", {"Q": 1.0, "Z": 2.0, "Y": 3.0, "X": 4.0}),
+        (["time", "channel", "y", "x"], "TCYX", {"T": 1.0, "Y": 3.0, "X": 4.0}),
+    ],
+)
+def test_axes_go_by_their_whole_names(tmp_path, names, letters, scale):
+    image = read_image(named(tmp_path / "a.zarr", names, (2, 3, 4, 5)))
+    assert image.axes == letters
+    assert image.scale == scale

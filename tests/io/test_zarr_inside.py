@@ -15,7 +15,7 @@ from napari_simmat.io.zarr_inside import (
     version_of,
     write_labels_inside,
 )
-from tests.io.test_ome_zarr import ORIGIN, SIZES, VOLUME, made
+from tests.io.test_ome_zarr import ORIGIN, SIZES, VOLUME, made, named
 
 LABELS = (VOLUME[0] > 200).astype(np.uint16) * 7
 
@@ -94,3 +94,23 @@ def test_old_versions_and_other_files_are_refused(tmp_path):
     assert inside_problem("ZYX", plain.reference) == (
         "Labels are written within OME-Zarr images only; a.npy is none."
     )
+
+
+def test_labels_have_the_order_of_axes_of_their_image(tmp_path):
+    """Other programs show them on the image by the order in the file."""
+    path = named(tmp_path / "a.zarr", "xy", (6, 4))
+    image = read_image(path)
+    assert image.axes == "YX"
+    assert inside_problem("YX", image.reference) == ""
+    labels = (np.asarray(image.data) % 3).astype(np.uint16)
+    write_labels_inside(place_inside(path), path, labels, "YX", image.reference)
+    stored = zarr.open_group(place_inside(path), mode="r")
+    np.testing.assert_array_equal(stored["0"], zarr.open_group(path, mode="r")["0"][...] % 3)
+    read = read_labels(place_inside(path))
+    np.testing.assert_array_equal(read.data, labels)
+    assert read.scale == image.scale == {"X": 1.0, "Y": 2.0}
+
+
+def test_labels_are_refused_where_their_image_has_depth_last(tmp_path):
+    image = read_image(named(tmp_path / "a.zarr", "yxz", (6, 4, 2)))
+    assert "order" in inside_problem("ZYX", image.reference)

@@ -21,6 +21,7 @@ from napari_simmat.engine.prompts import Prompt
 from napari_simmat.io.axes import same_except_singletons, unnamed_axes
 from napari_simmat.io.image_file import ImageFile
 from napari_simmat.io.readers import read_image, read_labels, stem_of
+from napari_simmat.io.units import known_unit, unit_named
 
 GivenPrompts = str | Path | NDArray[Any] | Sequence[Any]
 """``"auto"``, a prompt file, labels, or a list of prompts."""
@@ -79,16 +80,17 @@ def image_of(
     pixel_size
         One number, one for each of the axes without channels, or a table by letter.
     unit
-        Of these sizes, e.g. ``"um"``.
+        Of these sizes, in any usual spelling (``"um"``, ``"µm"``, ``"micrometer"``); by default
+        those of the layer.
     name
         For messages, tables and files.
 
     Raises
     ------
     ValueError, TypeError
-        If the axes do not fit.
+        If the axes do not fit, or the unit is unknown.
     """
-    data, found_axes, names, sizes = _parts_of(given)
+    data, found_axes, names, sizes, found_units = _parts_of(given)
     shape = tuple(int(size) for size in data.shape)
     axes = (axes or ("" if channel_axis is not None else found_axes)).upper()
     is_picture = not axes and channel_axis is None and len(shape) == 3 and shape[-1] in COLORS
@@ -103,20 +105,27 @@ def image_of(
         raise ValueError(AXES_MISFIT.format(*words))
     given_names = names if channel_names is None else tuple(channel_names)
     scale = _scale(sizes if pixel_size is None else pixel_size, axes.replace("C", ""))
-    units = dict.fromkeys(scale, unit) if unit else {}
+    letters = axes.replace("C", "")
+    units = {}
+    if unit:
+        units = dict.fromkeys(scale, unit_named(unit))
+    elif pixel_size is None and len(found_units) == len(letters):
+        units = {letter: each for letter, each in zip(letters, found_units, strict=True) if each}
     rgb = is_picture or bool(getattr(given, "rgb", False))
     return ImageFile(Path(name), data, axes, given_names, scale=scale, units=units, rgb=rgb)
 
 
-def _parts_of(given: Any) -> tuple[Any, str, tuple[str, ...] | None, GivenSize]:
-    """The array, letters of its axes, names of its channels and sizes of its pixels, if known."""
+def _parts_of(
+    given: Any,
+) -> tuple[Any, str, tuple[str, ...] | None, GivenSize, tuple[str, ...]]:
+    """The array, letters of its axes, names of its channels, sizes of its pixels, and units."""
     if hasattr(given, "dims") and hasattr(given, "coords"):  # an xarray.DataArray
         axes = "".join(_letter(str(each)) for each in given.dims)
         channel = next((each for each in given.dims if _letter(str(each)) == "C"), None)
         names = None
         if channel is not None and channel in given.coords:
             names = tuple(str(each) for each in given.coords[channel].values)
-        return given.data, axes, names, None
+        return given.data, axes, names, None, ()
     if hasattr(given, "data") and hasattr(given, "scale") and hasattr(given, "ndim"):  # a layer
         data = given.data[0] if getattr(given, "multiscale", False) else given.data
         rgb = bool(getattr(given, "rgb", False))
@@ -124,10 +133,12 @@ def _parts_of(given: Any) -> tuple[Any, str, tuple[str, ...] | None, GivenSize]:
         labels = "".join(_letter(str(each)) for each in getattr(given, "axis_labels", ()))
         named = labels if labels.endswith("YX") and len(set(labels)) == len(labels) else ""
         plain = named or unnamed_axes(Path("layer"), len(scale))
-        return data, f"{plain}C" if rgb else plain, None, scale
+        # Without a unit napari's layers count in pixels.
+        units = tuple(known_unit(str(each)) for each in getattr(given, "units", ()))
+        return data, f"{plain}C" if rgb else plain, None, scale, units
     if not hasattr(given, "shape") or not hasattr(given, "dtype"):
         raise TypeError(NO_IMAGE.format(type(given).__name__))
-    return given, "", None, None
+    return given, "", None, None, ()
 
 
 def _letter(name: str) -> str:

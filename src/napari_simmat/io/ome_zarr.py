@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_simmat._text import format_list
+from napari_simmat.io.axes import distinct_axes
 from napari_simmat.io.refusals import RefusedFileError
 
 OLD_AXES = "tczyx"
@@ -53,8 +54,8 @@ class Multiscale(NamedTuple):
     ----------
     path
         Of its finest level, within the group.
-    names
-        Of its axes, in lower case.
+    names, letters
+        Of its axes: names in lower case, `axis_letters`.
     scale, units
         Size of a pixel by axis letter, and its unit where known.
     origin
@@ -65,10 +66,34 @@ class Multiscale(NamedTuple):
 
     path: str
     names: tuple[str, ...]
+    letters: str
     scale: dict[str, float]
     units: dict[str, str]
     origin: dict[str, float]
     notes: tuple[str, ...]
+
+
+_AXIS_LETTERS = {"t": "T", "time": "T", "c": "C", "channel": "C", "z": "Z", "y": "Y", "x": "X"}
+_TYPE_LETTERS = {"time": "T", "channel": "C"}
+"""By the type of an axis with another name."""
+
+
+def axis_letters(axes: Sequence[Any]) -> str:
+    """A letter for each axis, all different, by its whole name, else by its type.
+
+    Parameters
+    ----------
+    axes
+        Names, or tables with ``name`` and ``type``. A name of one letter is that letter; any other
+        is an axis of unknown meaning, such as a tile.
+    """
+    letters = ""
+    for axis in axes:
+        kind = axis.get("type") if isinstance(axis, Mapping) else None
+        name = str(axis["name"] if isinstance(axis, Mapping) else axis).lower()
+        by_name = _AXIS_LETTERS.get(name) or _TYPE_LETTERS.get(str(kind))
+        letters += by_name or (name.upper() if len(name) == 1 and name.isalpha() else "Q")
+    return distinct_axes(letters)
 
 
 def first_path(metadata: Mapping[str, Any]) -> str:
@@ -108,16 +133,13 @@ def read_multiscale(name: str, metadata: Mapping[str, Any], ndim: int) -> Multis
     notes += [NOT_APPLIED.format(str(s.get("type"))[:40]) for s, found in applied if found is None]
     matrices = [found for _, found in applied if found is not None]
     scale, units, origin = {}, {}, {}
+    letters = axis_letters(axes)
     if matrices:
-        letters = [
-            "" if _is_channel(axis, name) else name.upper()[:1]
-            for axis, name in zip(axes, names, strict=True)
-        ]
         placed = _Placed.by(matrices)
         notes += [TURNED] if placed.is_turned else []
         for number, (letter, axis) in enumerate(zip(letters, axes, strict=True)):
             unit, factor = _unit_of(axis)
-            if not letter:
+            if letter == "C":
                 continue
             scale[letter] = placed.sizes[number] * factor
             if unit and placed.is_box:
@@ -130,7 +152,7 @@ def read_multiscale(name: str, metadata: Mapping[str, Any], ndim: int) -> Multis
             for letter, at in origin.items()
         )
         notes.append(BEGINS.format(places))
-    return Multiscale(first_path(metadata), names, scale, units, origin, tuple(notes))
+    return Multiscale(first_path(metadata), names, letters, scale, units, origin, tuple(notes))
 
 
 class _Placed(NamedTuple):
@@ -220,8 +242,3 @@ def _unit_of(axis: Any) -> tuple[str, float]:
     if stated in _OTHER_UNITS:
         return _OTHER_UNITS[stated]
     return UNITS.get(stated, ""), 1.0
-
-
-def _is_channel(axis: Any, name: str) -> bool:
-    kind = axis.get("type") if isinstance(axis, Mapping) else None
-    return kind == "channel" or name in ("c", "channel")

@@ -253,7 +253,7 @@ def _read(path: Path, options: ReadOptions) -> ImageFile:
     try:
         start = _start_of(path)
         # The preamble of a DICOM file may be the header of a TIFF (PS3.10 7.1).
-        before = (OPENSLIDE, DICOM) if path.is_file() else (OPENSLIDE,)
+        before = [OPENSLIDE, DICOM] if path.is_file() else [OPENSLIDE]
         reader = next((each for each in (*before, *READERS) if each.matches(path, start)), None)
         if reader is not None:
             file = reader.read(path, options)

@@ -18,7 +18,7 @@ from napari_simmat.io.axes import planes_last, unnamed_axes
 from napari_simmat.io.files import OutputError, atomic_write
 from napari_simmat.io.image_file import ImageFile, LazyArray, Reader, ReadOptions
 from napari_simmat.io.limits import Limits
-from napari_simmat.io.ome_zarr import UNITS, first_path, read_multiscale
+from napari_simmat.io.ome_zarr import UNITS, axis_letters, first_path, read_multiscale
 from napari_simmat.io.reference import ImageReference
 from napari_simmat.io.refusals import RefusedFileError, check_memory
 
@@ -59,7 +59,9 @@ def read_zarr(path: Path, options: ReadOptions) -> ImageFile:
     if not hasattr(opened, "array_keys"):
         letters = getattr(opened.metadata, "dimension_names", None)  # version 2 has none
         names = [str(name or "q").lower() for name in letters or ()]
-        axes = _letters(path, names) if names else unnamed_axes(path, len(opened.shape))
+        axes = unnamed_axes(path, len(opened.shape))
+        if names:
+            axes = _checked_axes(path, axis_letters(names), names)
         _check_blosc(path, opened, files)
         data, axes = planes_last(_checked(opened, path, axes, options, _pieces(files)), axes)
         return ImageFile(path, data, axes, files=tuple(files))
@@ -72,7 +74,7 @@ def read_zarr(path: Path, options: ReadOptions) -> ImageFile:
         )
     array = opened[str(inside)]
     described = read_multiscale(path.name, metadata, len(array.shape))
-    axes = _letters(path, described.names)
+    axes = _checked_axes(path, described.letters, described.names)
     channels = array.shape[axes.index("C")] if "C" in axes else 1
     within = [file for file in files if file.is_relative_to(path / inside)]
     _check_blosc(path, array, within)
@@ -137,15 +139,22 @@ def read_zarr_reference(path: Path) -> ImageReference:
     if BIOFORMATS_LAYOUT in attributes:
         attributes = attributes_of(path / "0")
     try:
-        image = attributes["multiscales"][0]
-        [axes, *_] = [
-            *([image["axes"]] if image.get("axes") else []),
-            *(each["axes"] for each in image.get("coordinateSystems") or ()),
-        ]
-        found = read_multiscale(path.name, attributes, len(axes))
+        found = read_multiscale(path.name, attributes, len(_named_axes(attributes)))
     except Exception:  # damaged metadata raise anything
         return ImageReference(file=path)
     return ImageReference(scale=found.scale, units=found.units, origin=found.origin, file=path)
+
+
+def zarr_plane_axes(path: Path) -> str:
+    """Letters of the axes of an OME-Zarr image without channels, in the order of its file."""
+    attributes = attributes_of(path)
+    return axis_letters(_named_axes(attributes)).replace("C", "")
+
+
+def _named_axes(attributes: Mapping[str, Any]) -> list[Any]:
+    """The axes that the first image names, those of its first coordinate system from 0.6 on."""
+    image = attributes["multiscales"][0]
+    return list(image.get("axes") or image["coordinateSystems"][0]["axes"])
 
 
 def _metadata(path: Path, group: Any) -> Mapping[str, Any]:
@@ -235,11 +244,9 @@ def _check_blosc(path: Path, array: Any, files: Sequence[Path]) -> None:
             )
 
 
-def _letters(path: Path, names: Sequence[str]) -> str:
-    letters = "".join(
-        {"time": "T", "channel": "C"}.get(name, name.upper()[:1] or "Q") for name in names
-    )
-    if "Y" not in letters or "X" not in letters or letters.count("C") > 1:
+def _checked_axes(path: Path, letters: str, names: Sequence[str]) -> str:
+    several = sum(name in ("c", "channel") for name in names) > 1
+    if "Y" not in letters or "X" not in letters or several:
         raise RefusedFileError(
             f"{path.name} has the axes {', '.join(names)}; an image needs y and x, and at most one "
             "c; save it with these."
@@ -283,8 +290,8 @@ ZarrVersion = Literal["0.4", "0.5", "0.6"]
 SYSTEM = "physical"
 """The coordinate system of labels in 0.6."""
 LABEL_CHUNK = 1024
-_AXIS_ORDER = {"T": 0, "Z": 2, "Y": 3, "X": 4}
-"""An axis of another letter comes between time and depth."""
+_AXIS_ORDER = {"T": 0, "Z": 2, "Y": 2, "X": 2}
+"""An axis of another letter comes between time and space; the order of space is the image's."""
 _LEAST_LEVEL = 256
 """Halving stops when the longer side has no more pixels than this."""
 
@@ -417,7 +424,7 @@ def _describe(root: Any, metadata: Mapping[str, Any]) -> None:
 def axes_problem(axes: str) -> str:
     """Why OME-Zarr cannot hold these axes, in one sentence; empty if it can."""
     order = [_AXIS_ORDER.get(letter, 1) for letter in axes]
-    if len(set(order)) == len(order) and order == sorted(order):
+    if order == sorted(order) and order.count(1) < 2 and set(axes[-2:]) == {"Y", "X"}:
         return ""
     return (
         f"OME-Zarr has the axes T, one other, Z, Y, X in this order, but the objects have {axes}; "

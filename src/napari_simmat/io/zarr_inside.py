@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from napari_simmat.io.files import atomic_write
 from napari_simmat.io.limits import Limits
 from napari_simmat.io.reference import ImageReference
@@ -22,6 +24,7 @@ from napari_simmat.io.zarr import (
     complete_labels,
     create_labels,
     is_zarr,
+    zarr_plane_axes,
 )
 
 NAME = "simmat"
@@ -50,7 +53,9 @@ def inside_problem(axes: str, reference: ImageReference) -> str:
     version = version_of(path.parents[1])
     if version not in VERSIONS:
         return OLD.format(", ".join(VERSIONS), image.name, version or "none")
-    return axes_problem(axes)
+    own = zarr_plane_axes(path.parents[1])
+    # Axes of the objects are dropped where the image has one plane.
+    return axes_problem(own if sorted(own) == sorted(axes) else axes)
 
 
 def version_of(image: Path) -> str:
@@ -90,7 +95,11 @@ def write_labels_inside(
     labels, axes, reference, properties
         As of `write_labels_zarr`.
     """
-    version = next(v for v in VERSIONS if v == version_of(place_inside(image).parents[1]))
+    group = place_inside(image).parents[1]
+    version = next(v for v in VERSIONS if v == version_of(group))
+    own = zarr_plane_axes(group)
+    if sorted(own) == sorted(axes):  # in the order of the image, on which they are shown
+        labels, axes = np.transpose(labels, [axes.index(letter) for letter in own]), own
     array = create_labels(
         folder, NAME, labels.shape, axes, reference, labels.dtype, version, source="../../"
     )
