@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from importlib.util import find_spec
 
 BROKEN = (
     "The package {0} is installed, but cannot be imported as needed ({1}). It may be too old, or "
@@ -24,7 +25,7 @@ def import_problem(error: ImportError, package: str, missing: str) -> str:
 
     An import that fails within a package is told by its first cause.
     """
-    if isinstance(error, ModuleNotFoundError) and error.name == package:
+    if find_spec(package) is None:
         return missing
     cause: BaseException = error
     while cause.__cause__ is not None:
