@@ -263,7 +263,7 @@ def embryo() -> None:
 
 
 def lesions() -> None:
-    """The second tutorial: six lesions of a slice are learned, one of another slice is clicked."""
+    """The second tutorial: twelve lesions are learned, one of another slice is clicked."""
     with window(TALL) as (viewer, widget):
         tab, panel = widget.segment, widget.segment.learn_panel
         for name in ("T2", "T1", "FLAIR"):
@@ -286,7 +286,7 @@ def lesions() -> None:
         viewer.dims.set_current_step(0, 5)
         settle(tab)
         film.hold(800)
-        truth = TUTORIALS / "ms-brain_six-lesions.nii.gz"
+        truth = TUTORIALS / "ms-brain_twelve-lesions.nii.gz"
         [outlines] = viewer.open(truth, plugin="napari-simmat", layer_type="labels")
         tab.sections["model"].set_open(True)
         settle(tab)

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from importlib.util import find_spec
 
+BROKEN = (
+    "The package {0} is installed, but cannot be imported as needed ({1}). It may be too old, or "
+    "damaged, or what it needs is; install it again (pip install --upgrade {0})."
+)
 CANCELED = 130
 """Exit status after Ctrl+C, as shells have it."""
 CANCELED_MESSAGE = "Canceled; nothing half-written was left behind."
@@ -13,6 +18,19 @@ NO_SEGMENT_ANYTHING = (
     "which has the same files, does that. Run pip install --force-reinstall --no-deps "
     "segment-anything."
 )
+
+
+def import_problem(error: ImportError, package: str, missing: str) -> str:
+    """Why an optional package cannot be imported: `missing` if it is not installed, or what failed.
+
+    An import that fails within a package is told by its first cause.
+    """
+    if find_spec(package) is None:
+        return missing
+    cause: BaseException = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    return BROKEN.format(package, " ".join(str(cause).split())[:200] or type(cause).__name__)
 
 
 def pluralize(number: int, noun: str) -> str:

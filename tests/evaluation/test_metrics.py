@@ -12,6 +12,7 @@ from skimage.measure import label
 
 from napari_simmat.engine.masks import iou
 from napari_simmat.evaluation import metrics
+from napari_simmat.evaluation.label_scores import DONE, score_labels
 from napari_simmat.evaluation.metrics import (
     Matching,
     dice,
@@ -95,7 +96,26 @@ def test_matching_of_a_scene_is_counted_by_hand():
     assert match(found, truth) == Matching(2, 2, 1, 1.75)
     assert match(found, truth).quality == pytest.approx((1.75 / 3.5, 1.75 / 2, 2 / 3.5))
     precision = [match(found, truth, at).average_precision for at in (0.1, 0.5, 0.75, 0.9)]
-    np.testing.assert_allclose(precision, [3 / 4, 2 / 5, 1 / 6, 1 / 6])
+    np.testing.assert_allclose(precision, [3 / 4, 2 / 5, 2 / 5, 1 / 6])
+
+
+@pytest.mark.parametrize(("pixels", "threshold"), [(2, 0.5), (3, 0.75)])
+def test_iou_that_equals_the_threshold_reaches_it(pixels, threshold):
+    """One of two objects is found in part: of four pixels so many, so that IoU is the threshold."""
+    truth, found = np.zeros((1, 12), int), np.zeros((1, 12), int)
+    truth[0, :4], truth[0, 6:10] = 1, 2
+    found[0, :pixels] = 5
+    assert match(found, truth, threshold) == Matching(1, 0, 1, threshold)
+    assert match(found, truth, threshold).average_precision == 1 / 2
+    assert match(found, truth, np.nextafter(threshold, 1)) == Matching(0, 1, 2, 0)
+    score = score_labels(found, truth, np.zeros(truth.shape, bool))
+    assert score.missed == (2 if threshold < DONE else 1)
+    assert score.matchings[1].false_negatives == score.missed, "found is what AP counts"
+
+
+def test_objects_that_do_not_meet_are_no_pair_at_any_threshold():
+    truth, found = np.array([[1, 1, 0, 0]]), np.array([[0, 0, 2, 2]])
+    assert match(found, truth, 0.0) == Matching(0, 1, 1, 0)
 
 
 def test_match_prefers_two_pairs_to_the_best_one():
@@ -134,7 +154,10 @@ def test_match_ignores_ids_and_mirrors_its_sides(found, truth, threshold):
 
 @pytest.mark.parametrize("threshold", nightly_but((0.25, 0.5, 0.7, 0.9), 0.5))
 def test_match_agrees_with_monai(images, threshold):
-    """`compute_panoptic_quality` of MONAI: TP, FP, FN and the sum of IoUs at any threshold."""
+    """`compute_panoptic_quality` of MONAI: TP, FP, FN and the sum of IoUs at any threshold.
+
+    MONAI takes IoUs above the threshold: one that equals it would be no pair, but here none does.
+    """
     torch = pytest.importorskip("torch")
     reference = pytest.importorskip("monai.metrics.panoptic_quality").compute_panoptic_quality
     for found, truth in images:
@@ -144,6 +167,7 @@ def test_match_agrees_with_monai(images, threshold):
             match_iou_threshold=threshold,
             output_confusion_matrix=True,
         )
+        assert not (pairwise_iou(found, truth) == threshold).any()
         ours = match(found, truth, threshold)
         np.testing.assert_allclose(ours, counts.numpy(), rtol=1e-5)
         if threshold == 0.5:

@@ -74,16 +74,17 @@ FOUND = row((0, 2), (7, 8), (0, 2), (5, 10), (0, 2), (0, 3), (4, 3))
 def test_plane_matches_figures_are_counted_by_hand():
     found = plane_matches(FOUND, TRUTH, NOTHING)
     assert [each[:3] for each in found.matchings] == [
-        (2, 1, 1) if threshold < 0.8 else (1, 2, 2) for threshold in THRESHOLDS
+        (3, 0, 0) if threshold == 0.5 else (2, 1, 1) if threshold <= 0.8 else (1, 2, 2)
+        for threshold in THRESHOLDS
     ]
     assert found.figures == pytest.approx(
         {
-            "ap@50": 2 / 4,
+            "ap@50": 1,
             "ap@75": 2 / 4,
-            "ap": (6 * 2 / 4 + 4 * 1 / 5) / 10,
-            "pq": 1.8 / 3,
-            "sq": 0.9,
-            "rq": 2 / 3,
+            "ap": (1 + 6 * 2 / 4 + 3 * 1 / 5) / 10,
+            "pq": 2.3 / 3,
+            "sq": 2.3 / 3,
+            "rq": 1,
         }
     )
 

@@ -6,6 +6,7 @@ import html
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from napari_simmat._text import import_problem
 from napari_simmat.progress import Job, Progress, finish
 
 if TYPE_CHECKING:
@@ -75,8 +76,8 @@ def pandas_module() -> Any:
     """The module pandas; ImportError says in a sentence that it is missing."""
     try:
         import pandas
-    except ImportError:
-        raise ImportError(NEEDS_PANDAS) from None
+    except ImportError as error:
+        raise ImportError(import_problem(error, "pandas", NEEDS_PANDAS)) from error
     return pandas
 
 

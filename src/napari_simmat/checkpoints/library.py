@@ -21,7 +21,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from napari_simmat import __version__
-from napari_simmat._text import format_list
+from napari_simmat._text import format_list, import_problem
 from napari_simmat.checkpoints.authors import MODALITIES, convert_authors_file_job
 from napari_simmat.checkpoints.catalog import PUBLISHED_WEIGHTS
 from napari_simmat.checkpoints.checkpoint import file_kind, read_model_card, save_checkpoint
@@ -458,8 +458,8 @@ def _plain(text: str) -> str:
 def _hub() -> Any:
     try:
         return import_module("huggingface_hub")
-    except ImportError:
-        raise ValueError(NEEDS_LIBRARY) from None
+    except ImportError as error:
+        raise ValueError(import_problem(error, "huggingface_hub", NEEDS_LIBRARY)) from error
 
 
 def _api(hub: Any) -> Any:

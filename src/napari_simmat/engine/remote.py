@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from numpy.typing import NDArray
 
 from napari_simmat import __version__
-from napari_simmat._text import format_list
+from napari_simmat._text import format_list, import_problem
 from napari_simmat.engine.coordinates import InputTransform
 from napari_simmat.engine.settings import Precision
 from napari_simmat.progress import Job, Progress, finish
@@ -96,8 +96,8 @@ def client(address: str) -> Iterator[Any]:
 def _connect(address: str) -> Any:
     try:
         distributed = import_module("distributed")
-    except ImportError:
-        raise RemoteError(DISTRIBUTED_MISSING) from None
+    except ImportError as error:
+        raise RemoteError(import_problem(error, "distributed", DISTRIBUTED_MISSING)) from error
     import dask
 
     if address.startswith("tls:") and not dask.config.get("distributed.comm.tls.ca-file", None):

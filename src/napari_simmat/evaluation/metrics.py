@@ -24,7 +24,7 @@ class Matching(NamedTuple):
     Parameters
     ----------
     true_positives, false_positives, false_negatives
-        Pairs whose IoU is above the threshold; objects found that have no partner; true objects
+        Pairs whose IoU reaches the threshold; objects found that have no partner; true objects
         that have none.
     iou_sum
         Sum of the IoUs of the pairs.
@@ -73,8 +73,10 @@ def match_at_thresholds(
 ) -> tuple[Matching, ...]:
     """Match the objects of two label images (H, W) or (Z, Y, X) one to one, at each threshold.
 
-    Among the matchings with the most pairs above a threshold, one with the largest sum of IoUs is
-    taken (Kuhn 1955). From 0.5 on it is unique: no object overlaps two others by more than half.
+    Among the matchings with the most pairs that reach a threshold, one with the largest sum of IoUs
+    is taken (Kuhn 1955). Above 0.5 it is unique: no object overlaps two others by more than half.
+    An IoU that equals the threshold reaches it, as in StarDist's `matching`; Kirillov et al. and
+    MONAI take those above it alone.
 
     Raises
     ------
@@ -158,7 +160,7 @@ def _compact(labels: NDArray[Any]) -> tuple[int, NDArray[np.intp]]:
 
 
 def _match_overlaps(overlaps: NDArray[np.float64], threshold: float) -> Matching:
-    allowed = overlaps > threshold
+    allowed = (overlaps >= threshold) & (overlaps > 0)
     # A pair counts for more than all IoUs together, so that no pair is given up for better ones.
     gain = allowed * (1 + min(overlaps.shape, default=0)) + allowed * overlaps
     rows, columns = linear_sum_assignment(gain, maximize=True)

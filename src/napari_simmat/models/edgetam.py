@@ -13,6 +13,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from napari_simmat._text import import_problem
 from napari_simmat.models import hiera_encoder
 from napari_simmat.models.hiera_encoder import EMBEDDING, feature_pyramid
 from napari_simmat.models.network import Encoded
@@ -32,8 +33,8 @@ def build_edgetam(*, initialize: bool = True) -> EdgeTamNetwork:
     """
     try:
         from timm import create_model
-    except ImportError:
-        raise ValueError(NEEDS_TIMM) from None
+    except ImportError as error:
+        raise ValueError(import_problem(error, "timm", NEEDS_TIMM)) from error
     with nullcontext() if initialize else torch.device("meta"):
         trunk = create_model(TRUNK, features_only=True, out_indices=(0, 1, 2, 3))
         encoder = RepVitEncoder(trunk)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from torch import Tensor, nn
 from torch.nn import functional
 
+from napari_simmat._text import import_problem
 from napari_simmat.models.network import replace_module
 
 if TYPE_CHECKING:
@@ -69,8 +70,8 @@ def build_video_model(architecture: str) -> Sam2VideoModel:
     """
     try:
         from transformers import Sam2VideoConfig, Sam2VideoModel
-    except ImportError:
-        raise ValueError(NEEDS_TRANSFORMERS) from None
+    except ImportError as error:
+        raise ValueError(import_problem(error, "transformers", NEEDS_TRANSFORMERS)) from error
     variant = VARIANTS[architecture]
     widths = [variant.width * 2**stage for stage in range(4)]
     trunk = {

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from napari_simmat._text import import_problem
 from napari_simmat.models.network import replace_module
 
 if TYPE_CHECKING:
@@ -78,8 +79,8 @@ def build_tracker() -> Sam3TrackerVideoModel:
     """
     try:
         from transformers import Sam3TrackerVideoConfig, Sam3TrackerVideoModel
-    except ImportError:
-        raise ValueError(NEEDS_TRANSFORMERS) from None
+    except ImportError as error:
+        raise ValueError(import_problem(error, "transformers", NEEDS_TRANSFORMERS)) from error
     config = Sam3TrackerVideoConfig(vision_config=_vision(SHAPE.depth))
     config.image_size = SIDE  # of all parts
     return Sam3TrackerVideoModel(config)
@@ -92,8 +93,8 @@ def build_detector() -> Sam3Model:
     """
     try:
         from transformers import Sam3Config, Sam3Model
-    except ImportError:
-        raise ValueError(NEEDS_TRANSFORMERS) from None
+    except ImportError as error:
+        raise ValueError(import_problem(error, "transformers", NEEDS_TRANSFORMERS)) from error
     text = {
         "model_type": "clip_text_model",
         "vocab_size": SHAPE.vocabulary,

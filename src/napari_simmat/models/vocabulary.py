@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from napari_simmat._text import import_problem
 from napari_simmat.io.files import format_size
 
 MAX_BYTES = 20_000_000
@@ -75,8 +76,8 @@ def _tokenizer(path: Path, size: int, _changed: int) -> Any:
         raise ValueError(NOT_A_VOCABULARY.format(path.name, f"it has {format_size(size)}"))
     try:
         from tokenizers import Tokenizer
-    except ImportError:
-        raise ValueError(NEEDS_TOKENIZERS) from None
+    except ImportError as error:
+        raise ValueError(import_problem(error, "tokenizers", NEEDS_TOKENIZERS)) from error
     try:
         tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
     except OSError:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from napari_simmat._text import import_problem
 from napari_simmat.engine.device import choose_device, half_precision_is_faster
 from napari_simmat.training.config import Precision
 
@@ -102,8 +103,8 @@ class Devices:
         try:
             from lightning_fabric import Fabric
             from lightning_fabric.strategies.ddp import DDPStrategy
-        except ImportError:
-            raise ImportError(NO_FABRIC) from None
+        except ImportError as error:
+            raise ImportError(import_problem(error, "lightning_fabric", NO_FABRIC)) from error
         # Silences announcements of the chosen devices; warnings remain.
         logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
         found = choose_device(self.device)

@@ -72,7 +72,9 @@ def test_curves_that_grow_stay_in_the_plot(qtbot):
 
 
 def test_curves_without_matplotlib_say_what_to_install(qtbot, monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    for name in [each for each in sys.modules if each.startswith("matplotlib.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     curves = TrainingCurves()
     qtbot.addWidget(curves)
     history = CurveHistory()

@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_simmat._text import import_problem
 from napari_simmat.progress import Job, Progress
 
 Motion = Literal["shift", "rigid", "affine"]
@@ -197,8 +198,8 @@ def _matrix(fixed: NDArray[np.float64], moving: NDArray[np.float64], motion: Mot
         return matrix_of_shift(float(down), float(right))
     try:
         sitk = import_module("SimpleITK")
-    except ImportError:
-        raise ValueError(NEEDS_SIMPLEITK) from None
+    except ImportError as error:
+        raise ValueError(import_problem(error, "SimpleITK", NEEDS_SIMPLEITK)) from error
     transform = sitk.Euler2DTransform() if motion == "rigid" else sitk.AffineTransform(2)
     transform.SetCenter([(size - 1) / 2 for size in fixed.shape[::-1]])
     transform.SetTranslation([-float(right), -float(down)])

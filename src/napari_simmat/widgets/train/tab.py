@@ -14,6 +14,7 @@ from qtpy.QtGui import QColor, QShowEvent
 from qtpy.QtWidgets import QGridLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
 from superqt.utils import qthrottled
 
+from napari_simmat._text import import_problem
 from napari_simmat.widgets.controls import Button, ComboBox, MainButton, hbox, text_label, vbox
 from napari_simmat.widgets.garbage import no_garbage_collection
 from napari_simmat.widgets.job_tab import JobTab
@@ -277,7 +278,7 @@ class TrainTab(JobTab):
 class TrainingCurves(QWidget):
     """Shows a `CurveHistory`; its x axis ends at the number of steps."""
 
-    _imported = Signal(bool)
+    _imported = Signal(str)
 
     def __init__(self) -> None:
         super().__init__()
@@ -314,7 +315,7 @@ class TrainingCurves(QWidget):
             self._thread.start()
 
     def _import(self) -> None:
-        is_installed = True
+        problem = ""
         try:
             with no_garbage_collection():  # it would hold the interpreter for half a second
                 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -324,15 +325,15 @@ class TrainingCurves(QWidget):
                 figure = Figure(figsize=(1, 1))
                 figure.add_subplot(title="find the fonts here, not in the main thread")
                 FigureCanvasAgg(figure).draw()
-        except ImportError:  # it is in the extra `plots`
-            is_installed = False
+        except ImportError as error:  # it is in the extra `plots`
+            problem = import_problem(error, "matplotlib", NO_CURVES)
         with suppress(RuntimeError):  # Qt has deleted the widget meanwhile
-            self._imported.emit(is_installed)
+            self._imported.emit(problem)
 
-    def _on_imported(self, is_installed: bool) -> None:
-        if not is_installed:
+    def _on_imported(self, problem: str) -> None:
+        if problem:
             words = text_label()
-            words.setText(NO_CURVES)
+            words.setText(problem)
             self.layout().addWidget(words)
             return
         from matplotlib.backends.backend_qtagg import FigureCanvasQTAgg
