@@ -21,6 +21,8 @@ from napari_simmat.io.part import WHOLE, ImagePart
 from napari_simmat.io.reference import ImageReference, Missing, Within, World
 from napari_simmat.io.refusals import unreadable
 
+_KEPT_FROM = 2**20
+"""Values of a plane in one chunk that takes longer to unpack than to keep."""
 LAZY_ABOVE = 2**28
 """Default of `ReadOptions.lazy_above`, in bytes."""
 
@@ -198,7 +200,8 @@ def drop_singleton_channel(file: ImageFile) -> ImageFile:
 class LazyArray:
     """An array in a file of which parts are read on access.
 
-    Whatever a codec raises on damaged data becomes a `RefusedFileError`.
+    Whatever a codec raises on damaged data becomes a `RefusedFileError`. A plane that is one chunk
+    is unpacked as a whole for any of its parts, so the last one is kept.
 
     Parameters
     ----------
@@ -214,9 +217,34 @@ class LazyArray:
         self.dtype: np.dtype[Any] = np.dtype(array.dtype)
         self.ndim = len(self.shape)
         self.chunks: tuple[int, ...] = tuple(map(int, array.chunks))
+        self._leading = next((n for n, size in enumerate(self.chunks) if size > 1), 0)
+        """Number of axes before those of a chunk."""
+        chunk, plane = self.chunks[self._leading :], self.shape[self._leading :]
+        self._is_plane_a_chunk = chunk == plane and math.prod(plane) >= _KEPT_FROM
+        self._last: tuple[tuple[int, ...], NDArray[Any]] | None = None
+        """Index and values of the plane that was read last; None before the first."""
 
     def __getitem__(self, where: Any) -> NDArray[Any]:
         """Read a part."""
+        given = where if isinstance(where, tuple) else (where,)
+        index, within = given[: self._leading], given[self._leading :]
+        is_in_a_plane = len(index) == self._leading and all(
+            isinstance(number, (int, np.integer)) for number in index
+        )
+        if self._is_plane_a_chunk and is_in_a_plane:
+            return np.array(self._plane(tuple(map(int, index)))[within])
+        return self._read(where)
+
+    def _plane(self, index: tuple[int, ...]) -> NDArray[Any]:
+        """The plane of an index, read once as long as no other is asked for."""
+        last = self._last
+        if last is None or last[0] != index:
+            self._last = None  # two planes need not fit into memory
+            last = index, self._read((*index, ...))
+            self._last = last
+        return last[1]
+
+    def _read(self, where: Any) -> NDArray[Any]:
         try:
             return np.asarray(self._array[where])
         except Exception as error:
