@@ -187,6 +187,9 @@ def test_arms_of_another_layer_or_tuning_have_names_of_their_own():
     some = replace(full, arms=("zero-shot", "SimMAT"))
     runs = make_runs("transfer", ("a",), (0,), some)
     assert [run.arm for run in runs] == ["zero-shot", "SimMAT"]
+    for name in ("SimMAT", "simcmf"):
+        runs = make_runs("pseudo", ("a",), (0,), replace(simcmf, arms=("zero-shot", name)))
+        assert [run.arm for run in runs] == ["zero-shot", "simcmf"]
     with pytest.raises(ValueError, match=r"no arm 'SimMAT'; use some of zero-shot | baseline A, f"):
         make_runs("pseudo", ("a",), (0,), some)
     with pytest.raises(ValueError, match="--arms chooses of transfer, pseudo; leave it out"):

@@ -513,11 +513,15 @@ def _arms(experiment: str, config: BenchmarkConfig) -> dict[str, Arm]:
 
 
 def _chosen(config: BenchmarkConfig, arms: Mapping[str, Arm]) -> list[Variant]:
-    """The arms that the settings name, all by default."""
-    for name in config.arms:
+    """The arms that the settings name, all by default.
+
+    SimMAT's are those that have the chosen transfer layer, by its name or by SimMAT's.
+    """
+    named = [name.replace(SIMMAT, config.ours) for name in config.arms]
+    for given, name in zip(config.arms, named, strict=True):
         if name not in arms:
-            raise ValueError(f"There is no arm {name!r}; use some of {' | '.join(arms)}.")
-    return [(name, arm, {}) for name, arm in arms.items() if name in (config.arms or arms)]
+            raise ValueError(f"There is no arm {given!r}; use some of {' | '.join(arms)}.")
+    return [(name, arm, {}) for name, arm in arms.items() if name in (named or arms)]
 
 
 @dataclass(frozen=True)

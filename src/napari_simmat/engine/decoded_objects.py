@@ -3,7 +3,8 @@
 The numbers are those of ``InstanceSegmentationWithDecoder.generate`` of micro-sam
 (https://github.com/computational-cell-analytics/micro-sam, ``micro_sam/instance_segmentation.py``)
 and of ``watershed_from_center_and_boundary_distances`` of torch_em, with their names and defaults.
-The Gaussian blur is vigra's: cut off at three sigma, and mirrored at the edge without repeating it.
+The Gaussian blur is that of ``bioimage_cpp``, which both call: cut off at three sigma, and mirrored
+at the edge without repeating it.
 """
 
 from __future__ import annotations

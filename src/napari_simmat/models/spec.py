@@ -83,8 +83,9 @@ STRATEGY_TITLES: dict[StrategyName, str] = {
 def split_transfer(name: str) -> tuple[str, tuple[int, ...]]:
     """The transfer layer of a name, and its kernel or patch, number of layers, and width.
 
-    ``preconvk5n3d32`` has three convolutions of 5 x 5 and width 32, ``preattnp8n2d64`` two blocks
-    of width 64 on patches of 8 pixels, as in SimCMF's code; others have no such numbers.
+    ``preconvk5n3d32`` has two convolutions of 5 x 5 and width 32, and a third of 1 x 1;
+    ``preattnp8n2d64`` two blocks of width 64 on patches of 8 pixels, as in SimCMF's code; others
+    have no such numbers.
 
     Raises
     ------
