@@ -207,6 +207,16 @@ def test_read_manifest_link_outside_is_refused(tmp_path):
         find_inputs([manifest(tmp_path / "data", "image", "link.tif")])
 
 
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_read_manifest_capture_with_a_band_outside_is_refused(tmp_path):
+    touch(tmp_path, "data/q_2.tif", "b.tif")
+    (tmp_path / "data" / "q_1.tif").symlink_to(tmp_path / "b.tif")
+    path = manifest(tmp_path / "data", "image", "q_{band}.tif")
+    with pytest.raises(ValueError, match="lies outside the manifest's folder"):
+        find_inputs([path])
+    assert find_inputs([path], outside=True).images
+
+
 @pytest.mark.parametrize(
     ("lines", "sentence"),
     [

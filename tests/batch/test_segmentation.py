@@ -1,5 +1,7 @@
 """One call from Python does what the command line does."""
 
+from dataclasses import replace
+
 import dask.array as da
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import tifffile
 from napari_simmat import Prompt, segment, segment_folder
 from napari_simmat.batch import segmentation
 from napari_simmat.batch.record import read_record
+from napari_simmat.batch.segmentation import ALL_OBJECTS
 from napari_simmat.cli import main
 from napari_simmat.engine.settings import PropagationSettings
 from napari_simmat.engine.table_settings import TableSettings
@@ -228,3 +231,20 @@ def test_folder_gives_one_table_and_names_what_failed(discs, tmp_path):
     assert [each.status for each in again.outcomes] == ["kept"]
     assert again.report is None
     assert list(again.table["image"].unique()) == ["a.tif"]
+
+
+def test_table_of_a_folder_stays_that_of_its_run(discs, tmp_path):
+    """Another run into the folder replaces the files; classes are texts."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("a", "b"):
+        tifffile.imwrite(folder / f"{name}.tif", discs)
+    first = segment_folder(folder, tmp_path / "out", progress=False)
+    file = tmp_path / "out" / ALL_OBJECTS
+    before = first.table
+    file.write_text("image,label,class\na,1,NA\n", "utf-8")
+    pd.testing.assert_frame_equal(first.table, before)
+    text = "image,label,class,area\na,1,NA,\nb,2,007,3\nb,3,,4\n"
+    table = replace(first, _tables=(("", text),)).table
+    assert table["class"].tolist() == ["NA", "007", ""]
+    assert table["area"].isna().tolist() == [True, False, False]

@@ -6,6 +6,7 @@ import glob
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
@@ -14,6 +15,7 @@ from napari_simmat._text import format_list
 from napari_simmat.engine.files.spatial import SPATIAL_ENDING
 from napari_simmat.engine.settings import ChannelSelection, parse_channels
 from napari_simmat.io.captures import (
+    band_files,
     find_captures,
     home_of,
     is_capture,
@@ -329,7 +331,12 @@ def _part_of_row(where: str, cells: Mapping[str, str]) -> ImagePart:
 def _resolve_in_folder(where: str, base: Path, name: str, outside: bool) -> Path:
     """The file of a cell, after checking with resolved links that it is in the folder."""
     path = Path(os.path.normpath(base / os.path.expanduser(name)))
-    if not outside and not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(base)):
+    files = [path]
+    if is_capture(path):
+        with suppress(OSError, ValueError):  # said when it is read
+            files += band_files(path).values()
+    root = os.path.realpath(base)
+    if not outside and not all(Path(os.path.realpath(f)).is_relative_to(root) for f in files):
         raise ValueError(
             f"{where}: {name} lies outside the manifest's folder; move it there, or allow it with "
             "--allow-outside."

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from io import BytesIO
+from io import BytesIO, StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -193,6 +193,9 @@ class FolderSegmentation:
     output: Path
     outcomes: tuple[TaskOutcome, ...]
     _plan: Plan = field(repr=False)
+    _tables: tuple[tuple[str, str], ...] = field(repr=False, default=())
+    """Image and text of each table as the run wrote it; one table of all images names them itself.
+    A later run into the folder replaces the files."""
 
     @property
     def failed(self) -> dict[Path, str]:
@@ -217,14 +220,19 @@ class FolderSegmentation:
     def table(self) -> pd.DataFrame:
         """The objects of all images, one row each; ImportError without pandas."""
         pandas = pandas_module()
-        if self._plan.several:
-            return pandas.read_csv(self.output / ALL_OBJECTS)
         frames = []
-        for each in self.outcomes:
-            if each.status != "failed":
-                found = pandas.read_csv(each.task.files.objects)
-                found.insert(0, "image", each.task.name)
-                frames.append(found)
+        for image, text in self._tables:
+            # As in `Segmentation.table`, a class such as NA or 007 is a text.
+            found = pandas.read_csv(
+                StringIO(text),
+                dtype=dict.fromkeys(_TEXT_COLUMNS, str),
+                keep_default_na=False,
+                na_values=[""],
+            )
+            found = found.fillna(dict.fromkeys(_TEXT_COLUMNS, ""))
+            if image:
+                found.insert(0, "image", image)
+            frames.append(found)
         return pandas.concat(frames, ignore_index=True) if frames else pandas.DataFrame()
 
     def __repr__(self) -> str:
@@ -403,7 +411,21 @@ def segment_folder(
         table=table or TableSettings(),
     )
     outcomes = shown(run_plan_job(planned, config), progress)
-    return FolderSegmentation(planned.output, tuple(outcomes), planned)
+    return FolderSegmentation(
+        planned.output, tuple(outcomes), planned, _tables_of(planned, outcomes)
+    )
+
+
+_TEXT_COLUMNS = ("image", "class")
+
+
+def _tables_of(planned: Plan, outcomes: Sequence[TaskOutcome]) -> tuple[tuple[str, str], ...]:
+    """Image and text of each table that a run wrote, for `FolderSegmentation`."""
+    files = [("", planned.output / ALL_OBJECTS)]
+    if not planned.several:
+        written = [each.task for each in outcomes if each.status != "failed"]
+        files = [(task.name, task.files.objects) for task in written]
+    return tuple((image, file.read_text("utf-8")) for image, file in files if file.is_file())
 
 
 def _load(
