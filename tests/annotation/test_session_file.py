@@ -17,6 +17,7 @@ from napari_simmat.annotation.prompt_state import (
     PromptState,
     PropagatedMask,
 )
+from napari_simmat.annotation.session_file import image_of
 from napari_simmat.annotation.session_lines import (
     BEYOND_IMAGE,
     TOO_COSTLY,
@@ -216,3 +217,18 @@ def test_a_foreign_file_is_refused_in_one_sentence(tmp_path, text, words):
     path.write_text(text)
     with pytest.raises(ValueError, match=re.escape(words)):
         finish(replay_job(path, SHAPE))
+
+
+@pytest.mark.parametrize("content", [None, "", "no session\n", "[]\n", "{}\n"])
+def test_image_of_a_lost_or_damaged_file_is_refused_in_a_sentence(content, tmp_path):
+    path = tmp_path / "one.jsonl"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(ValueError, match=r"one\.jsonl is gone or damaged"):
+        image_of(path)
+
+
+def test_image_of_a_file_is_that_of_its_header(tmp_path):
+    path = tmp_path / "one.jsonl"
+    path.write_text(SessionHeader("abc", (4, 4), "tiny", ()).line())
+    assert image_of(path) == "abc"

@@ -39,6 +39,10 @@ _LOCK = ".lock"
 _CHECKPOINT = r"[0-9a-f]{8}\.safetensors"
 _LEARNING = r"learning-[0-9a-f]{8}"
 """What follows the stem of a session file in the names of what was learned from it."""
+NO_HEADER = (
+    "The session's file {} is gone or damaged, so that tries to learn on this image cannot be "
+    "counted. Save the objects, and open the image again."
+)
 LOST = "What was learned on this image is gone: its file was removed or changed. Learn again."
 
 
@@ -194,11 +198,14 @@ def image_of(path: Path) -> str:
 
     Raises
     ------
-    OSError, ValueError
+    ValueError
         If the file cannot be read.
     """
-    with path.open(encoding="utf-8") as file:
-        return str(json.loads(file.readline())["image"])
+    try:
+        with path.open(encoding="utf-8") as file:
+            return str(json.loads(file.readline())["image"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ValueError(NO_HEADER.format(path.name)) from None
 
 
 def left_over(image: str) -> Path | None:

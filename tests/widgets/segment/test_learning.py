@@ -378,13 +378,16 @@ def test_learning_killed_anywhere_resumes_to_the_same_result(
             window.take(window.tab.learn_panel.start)
         for file in user_folder("sessions").glob("*.safetensors"):
             shutil.copy(file, tmp_path)  # learning goes on from the model beside the log
+        (log,) = user_folder("sessions").glob("*.jsonl")
+        shutil.copy(log, tmp_path / "unbroken.jsonl")  # of the same image
         unbroken = finish(adapt_job(requests[0], tmp_path / "unbroken.jsonl", QUICK))
         learn(window)
         state = AdaptedCheckpoint.load(file_of(window.workspace.session.adapted))
         assert state.digest == unbroken.result.checkpoint.digest
     assert preview_of(window, TOUGH).any()
     (log,) = user_folder("sessions").glob("*.jsonl")
-    kept = {path.name for path in user_folder("sessions").iterdir() if path.suffix != ".lock"}
+    files = user_folder("sessions").iterdir()
+    kept = {path.name for path in files if path.suffix not in (".lock", ".tries")}
     assert kept == {log.name, window.workspace.session.adapted.file}
 
 
