@@ -220,7 +220,7 @@ def test_a_foreign_file_is_refused_in_one_sentence(tmp_path, text, words):
 
 
 @pytest.mark.parametrize("content", [None, "", "no session\n", "[]\n", "{}\n"])
-def test_image_of_a_lost_or_damaged_file_is_refused_in_a_sentence(content, tmp_path):
+def test_image_of_a_damaged_file_is_refused(content, tmp_path):
     path = tmp_path / "one.jsonl"
     if content is not None:
         path.write_text(content)

@@ -97,7 +97,7 @@ def test_eight_presses_offer_something_useless_as_rarely_as_one(draw, more):
     assert offered_at_last(draw, 10, 0.15, 100, more) <= 0.05
 
 
-def test_gains_as_measured_are_offered_as_rarely_once_their_mean_is_taken_off():
+def test_centered_gains_are_refused():
     """On each image, of which one passed a third of the time by a test of signs."""
     shares = {name: offered_of_measured(scores, 5, 40) for name, scores in measured_runs()}
     assert max(shares.values()) <= 0.05, shares
@@ -169,7 +169,7 @@ def test_a_gain_of_sixty_points_on_ten_objects_is_offered():
     assert verdict.refusal(10, 2), "at a second try it would be too likely"
 
 
-def test_training_that_is_lucky_in_one_fold_is_refused_by_the_folds():
+def test_training_lucky_in_one_fold_is_refused():
     """Sixteen objects gain 45 points and eight one: too much for chance, were each on its own."""
     verdict = found(*[0.9] * 16, *[0.02] * 8).verdict()
     of_objects = chance_of_objects(np.repeat([45.0, 1.0], [16, 8]), verdict.before.mean)
