@@ -80,7 +80,7 @@ def test_useless_learning_is_offered_in_at_most_one_of_twenty(draw, objects):
 
 @pytest.mark.parametrize("draw", SKEWED, ids=lambda draw: draw.__name__)
 @pytest.mark.parametrize("objects", nightly_but((3, 5, 10, 30, 40), 5))
-def test_learning_by_which_few_objects_lose_much_is_offered_as_rarely(draw, objects):
+def test_skewed_gains_are_offered_as_rarely(draw, objects):
     """As useless on average, though most objects gain and with luck no loser is left out."""
     assert len(offered(draw, objects, 0.6, 200)) <= 10
 
