@@ -71,6 +71,43 @@ def test_words_say_what_is_seen():
     assert view.words("L on the left") == "L on the left", "3D is not mirrored"
 
 
+def rolled(order: tuple[int, ...]) -> Any:
+    viewer: Any = ViewerModel()
+    viewer.add_image(np.zeros((3, 4, 5)))
+    viewer.dims.order = order
+    return viewer
+
+
+def test_rolled_plane_is_put_upright():
+    """napari's third view has x along its rows and z along its columns."""
+    viewer = rolled((1, 2, 0))
+    view = PatientView(viewer)
+    view.show(Geometry(CORONAL))
+    assert tuple(viewer.dims.order) == (1, 0, 2)
+    assert directions_of(viewer) == ("up", "left")
+    assert view.words(CORONAL) == "coronal plane, R on the left, S at the top"
+
+
+def test_plane_that_the_user_transposes_stays_and_is_named_as_seen():
+    viewer = rolled((1, 0, 2))
+    view = PatientView(viewer)
+    view.show(Geometry(CORONAL))
+    viewer.dims.order = (1, 2, 0)
+    view.show(Geometry(CORONAL))
+    assert tuple(viewer.dims.order) == (1, 2, 0)
+    assert directions_of(viewer) == ("down", "right")
+    assert view.words(CORONAL) == "coronal plane, I on the left, L at the top"
+
+
+def test_planes_as_stored_are_not_transposed():
+    viewer = rolled((1, 2, 0))
+    view = PatientView(viewer)
+    view.convention = "as stored"
+    view.show(Geometry(CORONAL))
+    assert tuple(viewer.dims.order) == (1, 2, 0)
+    assert view.words(CORONAL) == "coronal plane, I on the left, L at the top"
+
+
 def test_a_canvas_that_the_user_turned_stays_for_other_images():
     viewer: Any = ViewerModel()
     camera(viewer).orientation2d = ("up", "right")

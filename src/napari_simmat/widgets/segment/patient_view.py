@@ -2,7 +2,9 @@
 
 napari shows the first row at the top and the first column on the left. An axial plane of NIfTI then
 has the patient's back at the top. Its camera can let rows count upward and columns to the left, in
-two dimensions without any change of what a click means.
+two dimensions without any change of what a click means. Rolled axes may show a plane lying on its
+side, its rows along the later axis: it is put upright when it comes into view. Who transposes it
+afterwards sees it so, and reads the sides as they are seen.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ CONVENTIONS: dict[Convention, str] = {
 }
 _OPPOSITE = dict(zip("LRAPSI", "RLPAIS", strict=True))
 _USUAL = ("down", "right")
+_EXCHANGED = r"\2 on the left, \1 at the top"
 
 
 class PatientView:
@@ -37,12 +40,19 @@ class PatientView:
         self._viewer = viewer
         self.convention: Convention = "radiological"
         self._turned = False
+        self._axes: frozenset[int] | None = None
+        """The axes that are shown; None before an image of a patient, or in 3D."""
 
     def show(self, geometry: ImageGeometry | None) -> None:
         """Turn the canvas for an image in its current view; back for any other, and in 3D."""
         wanted = _USUAL
+        plane = ""
         if geometry is not None and self._viewer.dims.ndisplay == 2:
-            wanted = self._wanted(geometry.plane_name)
+            plane = geometry.plane_name
+            self._put_upright(plane)
+            wanted = self._wanted(self._as_displayed(plane))
+        if not plane:
+            self._axes = None
         if wanted != _USUAL or self._turned:
             self._turned = wanted != _USUAL
             if self._directions != wanted:
@@ -55,10 +65,32 @@ class PatientView:
     def words(self, remark: str) -> str:
         """What is said of an image, with the sides of the plane as they are seen."""
         down, right = self._directions
+        remark = self._as_displayed(remark)
         for at, is_turned in (("on the left", right != "right"), ("at the top", down != "down")):
             for side in re.findall(rf"\b([LRAPSI]) {at}", remark) if is_turned else ():
                 remark = remark.replace(f"{side} {at}", f"{_OPPOSITE[side]} {at}")
         return remark
+
+    def _put_upright(self, plane: str) -> None:
+        """Transpose a plane that came into view with its rows along the later axis."""
+        dims = self._viewer.dims
+        axes = frozenset(dims.displayed)
+        is_new, self._axes = axes != self._axes, axes
+        if plane and is_new and self._is_transposed and self.convention != "as stored":
+            *before, rows, columns = dims.order
+            dims.order = (*before, columns, rows)
+
+    @property
+    def _is_transposed(self) -> bool:
+        """Whether rows and columns of the canvas are columns and rows of the image's view."""
+        dims = self._viewer.dims
+        return dims.ndisplay == 2 and dims.displayed[0] > dims.displayed[1]
+
+    def _as_displayed(self, words: str) -> str:
+        """The sides of a plane, exchanged if the canvas shows it transposed."""
+        if not self._is_transposed:
+            return words
+        return re.sub(r"\b([LRAPSI]) on the left, ([LRAPSI]) at the top", _EXCHANGED, words)
 
     @property
     def _camera(self) -> Any:
