@@ -6,6 +6,7 @@ import pytest
 
 from napari_simmat.batch.inputs import InputImage, find_inputs
 from napari_simmat.batch.plan import OutputFiles
+from napari_simmat.engine.settings import ChannelSelection
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -250,3 +251,15 @@ def test_read_manifest_that_is_no_text_is_refused(tmp_path):
     (tmp_path / "list.csv").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ValueError, match="is no text in UTF-8"):
         find_inputs([tmp_path / "list.csv"])
+
+
+def test_manifest_states_sizes_and_axes(tmp_path):
+    touch(tmp_path, "a.tif", "b.tif")
+    path = tmp_path / "list.csv"
+    path.write_text("image,pixel_size,unit,axes\na.tif,2;0.5;0.5,um,TZYX\nb.tif,,,\n")
+    first, second = find_inputs([path]).images
+    assert first.selection == ChannelSelection(pixel_size=(2, 0.5, 0.5), unit="um", axes="TZYX")
+    assert second.selection == ChannelSelection()
+    path.write_text("image,pixel_size\na.tif,5\n")
+    with pytest.raises(ValueError, match=r"line 2: The pixel size 5 has no unit"):
+        find_inputs([path])

@@ -201,7 +201,7 @@ def test_prompts_that_are_none_are_refused(given, words, discs):
         (np.zeros((4, 5)), {"axes": "YY"}, "give one letter for each"),
         (np.zeros((4, 5)), {"pixel_size": -1.0}, "A size of pixels is one number"),
         (np.zeros((4, 5)), {"pixel_size": {"z": 1.0}}, "A size of pixels is one number"),
-        ("a.tif", {"axes": "YX"}, "axes is for arrays; the file a.tif says it itself"),
+        ("a.tif", {"channel_axis": 0}, "channel_axis is for arrays; the file a.tif says it itself"),
     ],
 )
 def test_images_that_are_none_are_refused(image, more, words):
@@ -248,3 +248,39 @@ def test_table_of_a_folder_stays_that_of_its_run(discs, tmp_path):
     table = replace(first, _tables=(("", text),)).table
     assert table["class"].tolist() == ["NA", "007", ""]
     assert table["area"].isna().tolist() == [True, False, False]
+
+
+def test_size_that_is_stated_counts_and_is_replayed(discs, tmp_path):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, discs)
+    told = {"pixel_size": 5.0, "unit": "nanometer"}
+    found = segment(path, [(20, 20)], progress=False, **told)
+    assert "area_nm2" in found.table
+    assert found.table["area_nm2"][0] == 25 * found.table["area_px"][0]
+    assert found.record.request.settings.selection.pixel_size == (5.0,)
+    written = found.save(tmp_path / "out")
+    again = replay(written["record"], tmp_path)
+    assert again == found.table["area_nm2"][0]
+
+
+def replay(record, folder):
+    """The first area in nm2 of a run of the record, by command."""
+    words = ["segment", str(folder / "a.tif"), "--model", "tiny", "--output", str(folder / "again")]
+    assert main([*words, "--prompts", str(record)]) == 0
+    return pd.read_csv(folder / "again" / "a_objects.csv")["area_nm2"][0]
+
+
+def test_film_that_is_read_as_a_stack_is_time_by_its_axes(discs, tmp_path):
+    path = tmp_path / "in" / "a.tif"
+    path.parent.mkdir()
+    tifffile.imwrite(path, np.stack([discs, discs]), metadata={"axes": "ZYX"})
+    run = segment_folder(path.parent, tmp_path / "out", axes="TYX", progress=False)
+    assert run.failed == {}
+    assert "volume_voxels" not in run.table
+    assert set(run.table["t"]) == {0, 1}
+    words = ["segment", str(path), "--model", "tiny", "--output", str(tmp_path / "command")]
+    words += ["--prompts", "auto"]
+    assert main([*words, "--axes", "TYX", "--pixel-size", "0.5", "--unit", "um"]) == 0
+    table = pd.read_csv(tmp_path / "command" / "a_objects.csv")
+    assert {"t", "area_um2"} <= set(table)
+    assert "volume_um3" not in table

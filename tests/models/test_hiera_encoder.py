@@ -1,6 +1,6 @@
 """SAM 2's image encoder against `transformers`, and what tuning does to it."""
 
-import builtins
+import sys
 
 import pytest
 import torch
@@ -180,13 +180,6 @@ def test_hiera_in_half_precision_is_near(sam2_pair):
 
 @pytest.mark.parametrize("architecture", ["hiera_tiny", "sam3"])
 def test_missing_package_is_named(monkeypatch, architecture):
-    found = builtins.__import__
-
-    def without(name, *more):
-        if name.startswith("transformers"):
-            raise ImportError(name)
-        return found(name, *more)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(ValueError, match='pip install "transformers'):
         build_network(architecture, initialize=False)

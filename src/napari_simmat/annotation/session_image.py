@@ -104,11 +104,11 @@ class SessionImage:
             arrays=arrays[0] if opened.axis is None else arrays,
             names=None if names is None else tuple(names[number] for number in numbers),
             token=(uuid4().hex,),
-            pixel_size=file.pixel_size,
+            pixel_size=opened.image.pixel_size,
             measured=tuple(measured[number] for number in numbers),
         )
         known = dict(zip(measured, channels, strict=True))
-        return cls(name, value, opened.axes, opened.shape, file.reference, channels=known)
+        return cls(name, value, opened.axes, opened.shape, opened.image.reference, channels=known)
 
 
 def _channels(opened: OpenedImage) -> list[Any]:

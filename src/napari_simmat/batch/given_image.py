@@ -21,6 +21,7 @@ from napari_simmat.engine.prompts import Prompt
 from napari_simmat.io.axes import same_except_singletons, unnamed_axes
 from napari_simmat.io.image_file import ImageFile
 from napari_simmat.io.readers import read_image, read_labels, stem_of
+from napari_simmat.io.stated import SIZE_AXES
 from napari_simmat.io.units import known_unit, unit_named
 
 GivenPrompts = str | Path | NDArray[Any] | Sequence[Any]
@@ -161,6 +162,22 @@ def _scale(given: GivenSize, axes: str) -> dict[str, float]:
     if not set(sizes) <= set(axes) or not all(0 < each < float("inf") for each in sizes.values()):
         raise ValueError(SIZE_MISFIT.format(axes, given))
     return sizes
+
+
+def sizes_of(given: GivenSize) -> tuple[float, ...] | None:
+    """A size of pixels as `ChannelSelection` has it, of the last axes of an image.
+
+    Raises ValueError for a table that names others than Z, Y, X.
+    """
+    if given is None:
+        return None
+    if isinstance(given, Mapping):
+        named = {str(letter).upper(): float(size) for letter, size in given.items()}
+        letters = SIZE_AXES[-len(named) :] if len(named) > 1 else ""
+        if set(named) != set(letters):
+            raise ValueError(SIZE_MISFIT.format(SIZE_AXES, given))
+        return tuple(named[letter] for letter in letters)
+    return tuple(map(float, given)) if isinstance(given, Sequence) else (float(given),)
 
 
 def prompts_of(

@@ -26,11 +26,13 @@ from napari_simmat.io.dicom import images_in, one_per_series
 from napari_simmat.io.files import read_csv
 from napari_simmat.io.part import WHOLE, ImagePart
 from napari_simmat.io.readers import IMAGE_ENDINGS, is_image_file, is_image_folder, stem_of
+from napari_simmat.io.units import parse_pixel_size
 from napari_simmat.io.zarr import ZARR_MARKER_FILES, is_zarr
 
 AUTO, SAME_STEM = "auto", "same-stem"
 COLUMNS = (
     "image", "prompts", "channels", "channel_axis", "channel_files", "level", "mpp", "region",
+    "pixel_size", "unit", "axes",
 )  # fmt: skip
 """Columns of a manifest."""
 
@@ -301,15 +303,22 @@ def _row(where: str, base: Path, values: Mapping[str, str], outside: bool) -> In
         raise ValueError(
             f"{where}: the channel_axis is {axis!r}; it is a whole number, counted from 0."
         )
+    size = cells.get("pixel_size", "").replace(";", ",")
     try:
         channels = parse_channels(cells["channels"]) if cells.get("channels") else None
+        selection = ChannelSelection(
+            channels=channels,
+            channel_axis=int(axis) if axis else None,
+            pixel_size=parse_pixel_size(size) if size else None,
+            unit=cells.get("unit", ""),
+            axes=cells.get("axes", ""),
+        )
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
     names = filter(None, map(str.strip, cells.get("channel_files", "").split(";")))
     more = tuple(_resolve_in_folder(where, base, name, outside) for name in names)
     home = home_of(image)
     folder = home.relative_to(base) if home.is_relative_to(base) else Path()
-    selection = ChannelSelection(channels=channels, channel_axis=int(axis) if axis else None)
     return InputImage(image, folder, True, prompts, selection, more, _part_of_row(where, cells))
 
 

@@ -120,7 +120,7 @@ class OpenedImage:
     @classmethod
     def of(cls, image: ImageFile, selection: ChannelSelection) -> OpenedImage:
         """As the selection says, where it does; ValueError if the image has no such axis."""
-        image = replace(image, pixel_ratio=selection.pixel_ratio)
+        image = selection.stated(image)
         axis = selection.channel_axis
         if axis is None:
             axis = image.channel_axis

@@ -24,6 +24,7 @@ from napari_simmat.engine.table_settings import (
 )
 from napari_simmat.io.part import ImagePart
 from napari_simmat.io.plain import check_fields
+from napari_simmat.io.units import parse_pixel_size
 
 FLAG = Parameter(negative="", show_default=False)
 """A flag without a negative form."""
@@ -138,11 +139,22 @@ class ChannelOptions:
         Axis of the channels, counted from 0, if a file does not say.
     pixel_ratio
         Height of a pixel over its width, if a file does not say.
+    pixel_size
+        Size of a pixel of the finest level, in --unit: one number, HEIGHT,WIDTH or
+        DEPTH,HEIGHT,WIDTH. It counts even if a file says another.
+    unit
+        Of --pixel-size: m, cm, mm, um or nm.
+    axes
+        A letter for each axis of the file, e.g. TYX for a film that is read as a stack; T time, Z
+        depth, C channel.
     """
 
     channels: str | None = None
     channel_axis: int | None = None
     pixel_ratio: float = 1.0
+    pixel_size: str | None = None
+    unit: str = ""
+    axes: str = ""
 
     @property
     def selection(self) -> ChannelSelection:
@@ -152,7 +164,12 @@ class ChannelOptions:
         except ValueError as error:
             raise ValueError(f"--channels {error}") from None
         return ChannelSelection(
-            channels=channels, channel_axis=self.channel_axis, pixel_ratio=self.pixel_ratio
+            channels=channels,
+            channel_axis=self.channel_axis,
+            pixel_ratio=self.pixel_ratio,
+            pixel_size=None if self.pixel_size is None else parse_pixel_size(self.pixel_size),
+            unit=self.unit,
+            axes=self.axes,
         )
 
 
@@ -228,6 +245,8 @@ class MeasureOptions:
         default.
     channel_axis
         Axis of the channels, counted from 0, if the file does not say.
+    pixel_size, unit, axes
+        What the file does not say, or says wrongly, as of `simmat segment`.
     parents
         Labels of other objects, e.g. of the cells that hold the nuclei: the columns parent and
         parent_overlap say which of them covers most of an object, and how much of it.
@@ -237,13 +256,22 @@ class MeasureOptions:
 
     channels: str | None = None
     channel_axis: int | None = None
+    pixel_size: str | None = None
+    unit: str = ""
+    axes: str = ""
     parents: Path | None = None
     overwrite: Annotated[bool, FLAG] = False
 
     @property
     def selection(self) -> ChannelSelection:
         """The same with --channels parsed."""
-        return ChannelOptions(channels=self.channels, channel_axis=self.channel_axis).selection
+        return ChannelOptions(
+            channels=self.channels,
+            channel_axis=self.channel_axis,
+            pixel_size=self.pixel_size,
+            unit=self.unit,
+            axes=self.axes,
+        ).selection
 
 
 @Parameter(name="*", group="Slides and other pyramids")

@@ -27,6 +27,7 @@ from napari_simmat.batch.given_image import (
     content_digest,
     image_of,
     prompts_of,
+    sizes_of,
 )
 from napari_simmat.batch.inputs import AUTO, find_inputs
 from napari_simmat.batch.loaded_image import (
@@ -275,13 +276,16 @@ def segment(
         of its parts; labels of the image's shape, each a mask; a prompt file or a record.
     model
         A name that `simmat models list` shows, or a model's file.
-    axes, channel_axis, channel_names
-        Of an array: a letter for each axis (``"CYX"``) or the axis of its channels, and their
-        names.
+    axes
+        A letter for each axis: ``"CYX"`` of an array, ``"TYX"`` of a film that its file takes for
+        a stack.
+    channel_axis, channel_names
+        Of an array: the axis of its channels, and their names.
     channels
         Those that the model reads, in its order; by name or number.
     pixel_size, unit
-        Of an array: size of a pixel, one number or one for each axis, or by letter.
+        Size of a pixel: one number, one for each axis, or by letter; of a file one number, or those
+        of its last two or three axes. What is given counts, whatever a file says.
     part
         Of a file: a level, a region, a size of pixels.
     propagate
@@ -354,6 +358,9 @@ def segment_folder(
     existing: ExistingPolicy = "refuse",
     channels: Sequence[int | str] | None = None,
     channel_axis: int | None = None,
+    pixel_size: float | Sequence[float] | None = None,
+    unit: str = "",
+    axes: str = "",
     part: ImagePart = WHOLE,
     propagate: bool | PropagationSettings = False,
     automatic: AutomaticSettings | None = None,
@@ -381,7 +388,9 @@ def segment_folder(
     existing
         What happens to outputs that exist: ``"refuse"``, ``"resume"`` to keep what was made the
         same way, or ``"overwrite"``.
-    channels, channel_axis, part, propagate, automatic, table, compute, progress
+    channels, channel_axis, pixel_size, unit, axes
+        As for `segment`, of all images.
+    part, propagate, automatic, table, compute, progress
         As for `segment`.
 
     Returns
@@ -403,7 +412,13 @@ def segment_folder(
     chosen = None if channels is None else tuple(channels)
     config = SegmentConfig(
         model=str(model),
-        selection=ChannelSelection(channels=chosen, channel_axis=channel_axis),
+        selection=ChannelSelection(
+            channels=chosen,
+            channel_axis=channel_axis,
+            pixel_size=sizes_of(pixel_size),
+            unit=unit,
+            axes=axes,
+        ),
         part=part,
         compute=compute or Compute(),
         automatic=automatic or AutomaticSettings(),
@@ -441,8 +456,16 @@ def _load(
         file = Path(prompts).expanduser()
     if isinstance(image, (str, Path)):
         path = Path(image).expanduser()
-        if given := [name for name, value in about.items() if value not in (None, "")]:
+        for_arrays = ("channel_axis", "channel_names")
+        if given := [name for name in for_arrays if about[name] is not None]:
             raise ValueError(NOT_FOR_PATHS.format(given[0], path.name))
+        stated = replace(
+            config.selection,
+            pixel_size=sizes_of(about["pixel_size"]),
+            unit=about["unit"],
+            axes=about["axes"],
+        )
+        config = replace(config, selection=stated)
         loaded = load_task(SegmentTask(path, file, OutputFiles.of(path, folder)), config)
     else:
         name = str(getattr(image, "name", None) or "image")

@@ -239,7 +239,7 @@ class LabeledFile:
         ValueError
             If a file cannot be read, or the shapes differ.
         """
-        image, labels = read_image(self.image), read_labels(self.labels)
+        image, labels = self.selection.stated(read_image(self.image)), read_labels(self.labels)
         axis = self.selection.over(ChannelSelection(channel_axis=image.channel_axis)).channel_axis
         sizes = [int(size) for size in image.data.shape]
         if axis is not None and -len(sizes) <= axis < len(sizes):
@@ -253,9 +253,8 @@ class LabeledFile:
         if image.affine is not None and labels.affine is not None:
             _compare_directions(self.image, image.affine, self.labels, labels.affine)
         values = np.asarray(labels.data).reshape(sizes)
-        size = replace(image, pixel_ratio=self.selection.pixel_ratio).pixel_size
         names = known_names(image, axis)
-        return LabeledImage(self.name, image.data, values, axis, names, size).read()
+        return LabeledImage(self.name, image.data, values, axis, names, image.pixel_size).read()
 
 
 def find_labeled_files(folder: Path) -> list[LabeledFile]:

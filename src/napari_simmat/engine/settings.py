@@ -11,9 +11,11 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from napari_simmat.io.plain import OMIT_DEFAULT, check_fields
+from napari_simmat.io.units import check_pixel_size
 
 if TYPE_CHECKING:
     from napari_simmat.engine.object_kind import ObjectKind
+    from napari_simmat.io.image_file import ImageFile
     from napari_simmat.models.spec import ModelSpec
 
 
@@ -89,15 +91,28 @@ class ChannelSelection:
         Axis of the channels; None to take it from the file.
     pixel_ratio
         Height of a pixel over its width, for files that do not state it.
+    pixel_size, unit, axes
+        What the user states, see `io.stated.as_stated`.
     """
 
     channels: tuple[int | str, ...] | None = None
     channel_axis: int | None = None
     pixel_ratio: float = 1.0
+    pixel_size: Annotated[tuple[float, ...] | None, OMIT_DEFAULT] = None
+    unit: Annotated[str, OMIT_DEFAULT] = ""
+    axes: Annotated[str, OMIT_DEFAULT] = ""
 
     def __post_init__(self) -> None:
         if not 0 < self.pixel_ratio < math.inf:
             raise ValueError(f"A pixel's height over its width is above 0, not {self.pixel_ratio}.")
+        check_pixel_size(self.pixel_size, self.unit)
+
+    def stated(self, image: ImageFile) -> ImageFile:
+        """An image with what the user states of it."""
+        from napari_simmat.io.stated import as_stated  # with numpy, for which no option waits
+
+        told = as_stated(image, axes=self.axes, pixel_size=self.pixel_size, unit=self.unit)
+        return replace(told, pixel_ratio=self.pixel_ratio)
 
     def over(self, other: ChannelSelection) -> ChannelSelection:
         """Fill in from `other` what this selection leaves open."""
@@ -105,6 +120,9 @@ class ChannelSelection:
             channels=other.channels if self.channels is None else self.channels,
             channel_axis=other.channel_axis if self.channel_axis is None else self.channel_axis,
             pixel_ratio=other.pixel_ratio if self.pixel_ratio == 1 else self.pixel_ratio,
+            pixel_size=other.pixel_size if self.pixel_size is None else self.pixel_size,
+            unit=other.unit if self.pixel_size is None else self.unit,
+            axes=self.axes or other.axes,
         )
 
 

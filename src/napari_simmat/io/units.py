@@ -1,6 +1,14 @@
-"""Names of units of length and time, as programs spell them, and the one spelling used here."""
+"""Names of units of length and time, as programs spell them, and the one spelling used here.
+
+This file needs no numpy, since the command line checks its options with it.
+"""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from napari_simmat._text import format_shape
 
 _NAMES = {
     "m": ("m", "meter", "meters", "metre", "metres"),
@@ -39,3 +47,35 @@ def unit_named(name: str) -> str:
 def known_unit(name: str) -> str:
     """As `unit_named`, empty for a name that means none, such as napari's ``"pixel"``."""
     return _UNITS.get(name.strip().lower(), "")
+
+
+NO_SIZE = (
+    "The pixel size {} is none: give one number above 0, or height and width, or depth, height and "
+    "width."
+)
+NO_UNIT = "The pixel size {} has no unit; give one, such as um."
+NO_LENGTH = "The unit of a pixel size is a length, not {}."
+NO_PIXEL_SIZE = "A unit needs the pixel size that it is of."
+
+
+def parse_pixel_size(text: str) -> tuple[float, ...]:
+    """Parse ``0.5`` or ``2,0.5,0.5``; ValueError if it is something else."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(NO_SIZE.format(text)) from None
+
+
+def check_pixel_size(pixel_size: Sequence[float] | None, unit: str) -> None:
+    """Refuse a size of pixels without a length as its unit; ValueError in a sentence."""
+    if pixel_size is None:
+        if unit:
+            raise ValueError(NO_PIXEL_SIZE)
+        return
+    told = format_shape([f"{size:g}" for size in pixel_size])
+    if not 1 <= len(pixel_size) <= 3 or not all(0 < size < math.inf for size in pixel_size):
+        raise ValueError(NO_SIZE.format(told))
+    if not unit:
+        raise ValueError(NO_UNIT.format(told))
+    if unit_named(unit) in TIMES:
+        raise ValueError(NO_LENGTH.format(unit))

@@ -205,6 +205,7 @@ def _answers(predictor: Predictor, place: tuple[int, int]) -> dict[str, Tensor]:
         given[place[0] // 2 : 2 * place[0], place[1] // 2 : 2 * place[1]] = True
         known = predictor.remember(given)
         _, memory = predictor.recall(Memories({1: known}, {}, 3))
+        assert memory.features is not None  # they are dropped later, on other planes
         found["memory"] = memory.features.float().cpu()
     return found
 

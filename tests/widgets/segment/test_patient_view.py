@@ -88,7 +88,7 @@ def test_rolled_plane_is_put_upright():
     assert view.words(CORONAL) == "coronal plane, R on the left, S at the top"
 
 
-def test_plane_that_the_user_transposes_stays_and_is_named_as_seen():
+def test_plane_that_is_transposed_is_named_as_seen():
     viewer = rolled((1, 0, 2))
     view = PatientView(viewer)
     view.show(Geometry(CORONAL))
