@@ -152,9 +152,9 @@ class ChannelOptions:
     channels: str | None = None
     channel_axis: int | None = None
     pixel_ratio: float = 1.0
-    pixel_size: str | None = None
-    unit: str = ""
-    axes: str = ""
+    pixel_size: Annotated[str, {"label": "Pixel size"}] = ""
+    unit: Annotated[str, {"label": "Unit"}] = ""
+    axes: Annotated[str, {"label": "Axes"}] = ""
 
     @property
     def selection(self) -> ChannelSelection:
@@ -167,7 +167,7 @@ class ChannelOptions:
             channels=channels,
             channel_axis=self.channel_axis,
             pixel_ratio=self.pixel_ratio,
-            pixel_size=None if self.pixel_size is None else parse_pixel_size(self.pixel_size),
+            pixel_size=parse_pixel_size(self.pixel_size) if self.pixel_size else None,
             unit=self.unit,
             axes=self.axes,
         )
@@ -256,7 +256,7 @@ class MeasureOptions:
 
     channels: str | None = None
     channel_axis: int | None = None
-    pixel_size: str | None = None
+    pixel_size: str = ""
     unit: str = ""
     axes: str = ""
     parents: Path | None = None

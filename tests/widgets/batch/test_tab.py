@@ -494,6 +494,13 @@ def test_the_command_segments_as_the_form_says(batch, data, tmp_path, monkeypatc
     understood = _understood(form.value())
     assert understood["series"] == SeriesOptions(propagate=True)
     assert understood["channels"].pixel_ratio == 0.5
+    form.stated["pixel_size"].setText("2,0.5,0.5")
+    assert "has no unit" in form.problem()
+    form.stated["unit"].setText("um")
+    form.stated["axes"].setText("CZYX")
+    stated = _understood(form.value())["channels"].selection
+    assert (stated.pixel_size, stated.unit, stated.axes) == ((2.0, 0.5, 0.5), "um", "CZYX")
+    form.stated.set_value(ChannelOptions())
     assert "automatic" not in understood
     assert not form.series["link_axis"].isVisibleTo(form)
     form.series["link"].setChecked(True)

@@ -100,7 +100,7 @@ class BatchRequest:
         if self.series.link and self.series.objects == "3d":
             return TIME_OR_DEPTH
         try:
-            _ = self.table.settings, self.slides.part
+            _ = self.table.settings, self.slides.part, self.channels.selection
         except ValueError as error:
             return str(error)
         scheduler = self.cluster.scheduler
@@ -152,6 +152,11 @@ def single_task_request(request: BatchRequest, task: SegmentTask, output: Path) 
         channels = replace(channels, channels=",".join(map(str, chosen)))
     if axis is not None:
         channels = replace(channels, channel_axis=axis)
+    if task.selection.pixel_size is not None:
+        size = ",".join(f"{each:g}" for each in task.selection.pixel_size)
+        channels = replace(channels, pixel_size=size, unit=task.selection.unit)
+    if task.selection.axes:
+        channels = replace(channels, axes=task.selection.axes)
     return replace(
         request,
         images=str(task.image),

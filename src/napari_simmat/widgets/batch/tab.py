@@ -314,6 +314,10 @@ class BatchForm(QWidget):
         self.models = ModelPicker()
         self.channels = ChannelsForm()
         self.pixels = PixelShape()
+        self.stated = Options(ChannelOptions(), self)
+        self.stated["pixel_size"].setPlaceholderText("as in the files; 0.5, or height,width")
+        self.stated["unit"].setPlaceholderText("um, nm, mm, ...")
+        self.stated["axes"].setPlaceholderText("as in the files; TYX for a film")
         self.first = text_label("muted")
         self.prompts = ComboBox()
         self.prompts.addItems(PROMPTS)
@@ -333,7 +337,6 @@ class BatchForm(QWidget):
         self.table["index"].setPlaceholderText("ndvi; ratio=nir/red")
         self.cluster = Options(ClusterOptions(), self)
         self.cluster["scheduler"].setPlaceholderText("this machine")
-        self._channel_options = ChannelOptions()
         self._lay_out()
         self._show()
         self._connect()
@@ -341,7 +344,6 @@ class BatchForm(QWidget):
     def value(self) -> BatchRequest:
         """The request."""
         existing = self.existing.currentData()
-        channels = self._channel_options
         return BatchRequest(
             images=self.images.value(),
             output=self.output.value(),
@@ -353,7 +355,9 @@ class BatchForm(QWidget):
                 overwrite=existing == "overwrite",
             ),
             channels=replace(
-                channels, channels=self._channels() or None, pixel_ratio=self.pixels.value()
+                self.stated.value(),
+                channels=self._channels() or None,
+                pixel_ratio=self.pixels.value(),
             ),
             series=self.series.value(),
             slides=self.slides.value(),
@@ -373,7 +377,7 @@ class BatchForm(QWidget):
         self.slides.set_value(request.slides)
         self.table.set_value(request.table)
         self.cluster.set_value(request.cluster)
-        self._channel_options = request.channels
+        self.stated.set_value(request.channels)
         self.images.set_value(request.images)
         self.output.set_value(request.output)
         self._wanted = request.channels.channels or ""
@@ -428,9 +432,10 @@ class BatchForm(QWidget):
 
     def _lay_out(self) -> None:
         self.how = CollapsibleSection("Automatic segmentation", self.everything)
-        boxes, slides, table, cluster = QWidget(), QWidget(), QWidget(), QWidget()
+        boxes, stated, slides, table, cluster = (QWidget() for _ in range(5))
         vbox(*(self.files[kind] for kind in EXTRAS), parent=boxes, indent=INDENT)
         self.also = CollapsibleSection("Additional outputs", boxes)
+        self.stated.add_rows(form_rows(parent=stated, indent=INDENT))
         self.slides.add_rows(form_rows(parent=slides, indent=INDENT))
         self.table.add_rows(form_rows(parent=table, indent=INDENT))
         self.cluster.add_rows(form_rows(parent=cluster, indent=INDENT), "scheduler")
@@ -444,6 +449,7 @@ class BatchForm(QWidget):
             ("Channels", self.channels),
             (self.channels.details,),
             (self.pixels,),
+            (CollapsibleSection("Pixel size and axes", stated),),
             ("Prompts", self.prompts),
             ("", self.prompt_file),
             (self.how,),
@@ -464,7 +470,9 @@ class BatchForm(QWidget):
             field.changed.connect(self._on_changed)
         self.prompts.activated.connect(self._on_changed)
         self.existing.activated.connect(self._on_changed)
-        for options in (self.files, self.series, self.slides, self.table, self.cluster):
+        for options in (
+            self.files, self.stated, self.series, self.slides, self.table, self.cluster,
+        ):  # fmt: skip
             options.changed.connect(self._on_changed)
         self.everything.sifted.connect(self._on_changed)
         self.everything.asked.connect(self._on_changed)
