@@ -238,3 +238,15 @@ def test_measure_volume_has_its_surface_in_real_units():
     [bare] = measure_objects(ball.astype(np.uint16), axes="ZYX")
     assert [name for name in bare if name.startswith("surface")] == ["surface_px2"]
     assert row["sphericity"] < 0.9
+
+
+def test_rows_of_a_series_say_the_time_where_it_is_known():
+    labels = np.zeros((3, 4, 5), np.uint16)
+    labels[[0, 2], 1, 1] = 1
+    timed = ImageReference(scale={"T": 0.25}, units={"T": "s"})
+    rows = measure_objects(labels, axes="TYX", size=timed)
+    assert [(row["t"], row["t_s"]) for row in rows] == [(0, 0.0), (2, 0.5)]
+    names = table_columns("TYX", (), timed)
+    assert names[:4] == ["label", "class", "t", "t_s"]
+    assert set(names) == set(rows[0])
+    assert "t_s" not in table_columns("TYX", (), ImageReference(scale={"T": 0.25}))

@@ -101,7 +101,9 @@ def table_columns(
     frames, spatial = _split(axes)
     letters = [letter.lower() for letter in spatial]
     physical = _physical_name(spatial, size)
-    columns = ["label", "class", *(letter.lower() for letter in frames), _pixel_count(spatial)]
+    columns = ["label", "class", *(letter.lower() for letter in frames)]
+    columns += [_time_name(size)] * _is_timed(frames, size)
+    columns += [_pixel_count(spatial)]
     columns += [name for name in (physical, surface_name(physical)) if name]
     columns += [f"centroid_{letter}_px" for letter in letters]
     for letter in spatial:
@@ -121,6 +123,16 @@ VALID = "valid_fraction_"
 """How columns begin that say which share of an object's pixels has data in a channel."""
 PARENTS = ("parent", "parent_overlap")
 """Columns for the object of another label image that holds the most of an object."""
+
+
+def _is_timed(frames: str, size: ImageReference) -> bool:
+    """Whether rows are of time points whose distance is known."""
+    return "T" in frames and size.of("T") is not None
+
+
+def _time_name(size: ImageReference) -> str:
+    """``t_s``: the column of the time since the first time point."""
+    return f"t_{size.units.get('T', '')}"
 
 
 def _shape_columns(spatial: str, size: ImageReference) -> list[str]:
@@ -287,6 +299,8 @@ class TableRows:
         shape = ObjectShape(region.mask)
         row: dict[str, object] = {"label": region.label, "class": ""}
         row |= {letter.lower(): index for letter, index in at.items()}
+        if _is_timed(self.frames, size):
+            row[_time_name(size)] = at["T"] * size.scale["T"]
         row[_pixel_count(spatial)] = shape.area
         if self._voxel is not None:
             row[_physical_name(spatial, size)] = shape.area * self._voxel
