@@ -457,13 +457,13 @@ def test_learning_on_sam2_changes_its_decoder_alone(sam2_pair, tmp_path, monkeyp
 
 
 def textured() -> tuple[np.ndarray, np.ndarray]:
-    """Nine disks (160, 160) that differ from the ground by the direction of stripes alone."""
-    rows, columns = np.mgrid[:160, :160]
+    """Sixteen disks (212, 212) that differ from the ground by the direction of stripes alone."""
+    rows, columns = np.mgrid[:212, :212]
     rng = np.random.default_rng(0)
-    image, labels = 128 + 60 * np.sin(columns * 1.3), np.zeros((160, 160), np.uint16)
+    image, labels = 128 + 60 * np.sin(columns * 1.3), np.zeros((212, 212), np.uint16)
     across = 128 + 60 * np.sin(rows * 1.3)
-    for number in range(9):
-        y, x = 28 + 52 * (number // 3), 28 + 52 * (number % 3)
+    for number in range(16):
+        y, x = 28 + 52 * (number // 4), 28 + 52 * (number % 4)
         radius = rng.uniform(12, 17)
         disk = (rows - y) ** 2 + (columns - x) ** 2 <= radius**2
         image[disk], labels[disk] = across[disk], number + 1
@@ -472,10 +472,10 @@ def textured() -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.slow
 @pytest.mark.shipped_models
-def test_learning_from_five_objects_outlines_others_better(base):
+def test_learning_from_twelve_objects_outlines_others_better(base):
     image, labels = textured()
-    found = learn_objects(base, image, np.where(labels % 2 == 1, labels, 0), device="cpu")
-    assert found.objects == 5
+    found = learn_objects(base, image, np.where(labels % 4 > 0, labels, 0), device="cpu")
+    assert found.objects == 12
     assert found.checkpoint is not None
     assert found.after.box > found.before.box + 5
     ious = {}
@@ -483,7 +483,7 @@ def test_learning_from_five_objects_outlines_others_better(base):
         predictor = Predictor(model, "cpu")
         predictor.set_image(image)
         reached = []
-        for other in (2, 4, 6, 8):
+        for other in (4, 8, 12, 16):
             truth = labels == other
             (y0, x0), (y1, x1) = np.argwhere(truth).min(0), np.argwhere(truth).max(0) + 1
             reached.append(iou(predictor.predict(box=(y0, x0, y1, x1)).mask, truth))
