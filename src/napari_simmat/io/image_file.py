@@ -26,6 +26,12 @@ _KEPT_FROM = 2**20
 LAZY_ABOVE = 2**28
 """Default of `ReadOptions.lazy_above`, in bytes."""
 
+TURNED = (
+    "It is read as stored: its orientation ({}), by which other programs turn or mirror it, "
+    "is not applied."
+)
+"""With EXIF's number from 2 to 8, which TIFF has as well."""
+
 
 @dataclass(frozen=True, eq=False)
 class ImageFile:

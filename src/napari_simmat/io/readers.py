@@ -30,6 +30,7 @@ from napari_simmat.io.dicom import DICOM, holds_dicom, is_dicom
 from napari_simmat.io.files import format_size
 from napari_simmat.io.image_file import (
     LAZY_ABOVE,
+    TURNED,
     ImageFile,
     Reader,
     ReadOptions,
@@ -304,10 +305,6 @@ def _start_of(path: Path) -> bytes:
 
 _GRAY16 = ("I", "I;16", "I;16B")
 _STRIP_PIXELS = 2**20
-TURNED = (
-    "It is read as stored: its EXIF orientation ({}), by which other programs turn or mirror it, "
-    "is not applied."
-)
 CALLED = "It is a picture in the format {}, though its name ends in {}."
 _PNG, _JPEG = b"\x89PNG", b"\xff\xd8\xff"
 

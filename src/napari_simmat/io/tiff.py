@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from napari_simmat._text import format_list, format_shape
 from napari_simmat.io.axes import planes_last
 from napari_simmat.io.geotiff import georeference, is_geotiff, place_notes
-from napari_simmat.io.image_file import ImageFile, LazyArray, Reader, ReadOptions
+from napari_simmat.io.image_file import TURNED, ImageFile, LazyArray, Reader, ReadOptions
 from napari_simmat.io.limits import Limits
 from napari_simmat.io.openslide import read_openslide
 from napari_simmat.io.pyramid import smaller_part
@@ -59,6 +59,7 @@ def read_tiff(path: Path, options: ReadOptions) -> ImageFile:
         _check_series(path, series, limits)
         notes += _series_notes(tiff, series, others)
         reference = georeference(tiff, path)
+        notes += [] if options.palette else _display_notes(tiff)
         notes += place_notes(tiff, path, reference)
         scale, units = pixel_size(tiff)
         if reference.scale or is_geotiff(tiff, reference):
@@ -120,6 +121,38 @@ def _series_notes(tiff: Any, series: Any, others: Sequence[Path]) -> list[str]:
     if others:
         notes.append(f"It continues in {format_list(file.name for file in others)}.")
     return notes
+
+
+PALETTE = (
+    "Its pixels are indices of a palette of colors, and are read as values; for the colors save it "
+    "as RGB."
+)
+INVERTED = (
+    "It says that 0 is white; its values are read as stored, so what is dark there is higher."
+)
+_ORIENTATION = 274
+
+
+def _display_notes(tiff: Any) -> list[str]:
+    """How the file wants to be shown, where that differs from how its values are read."""
+    page, notes = tiff.pages.first, []
+    # ImageJ's look-up tables are a way to show intensities.
+    if int(page.photometric) == _PALETTE and not tiff.is_imagej and not _is_gray(page.colormap):
+        notes.append(PALETTE)
+    if int(page.photometric) == _MIN_IS_WHITE:
+        notes.append(INVERTED)
+    tag = page.tags.get(_ORIENTATION)
+    if tag is not None and tag.value in range(2, 9):
+        notes.append(TURNED.format(int(tag.value)))
+    return notes
+
+
+def _is_gray(palette: Any) -> bool:
+    """Whether a palette (3, N) is a ramp from black to white, so that indices are intensities."""
+    if palette is None:
+        return True
+    colors = np.asarray(palette, np.int64)
+    return bool((colors == colors[:1]).all() and (np.diff(colors[0]) >= 0).all())
 
 
 def _pixels(
@@ -233,7 +266,9 @@ def read_tiff_reference(path: Path) -> ImageReference:
         return ImageReference()
 
 
-_RGB, _YCBCR, _JPEGS = 2, 6, (6, 7, 34892)
+_MIN_IS_WHITE, _RGB, _PALETTE, _YCBCR = 0, 2, 3, 6
+"""Photometric interpretations."""
+_JPEGS = 6, 7, 34892
 _APERIO_YCBCR = 33003
 """JPEG 2000 of Aperio that holds luminance and chroma and does not say so."""
 _ALPHA = (1, 2)
