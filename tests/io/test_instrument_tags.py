@@ -29,32 +29,32 @@ PIXEL = "AP_PIXEL_SIZE\r\nPixel Size = 5.371 nm"
 
 
 @pytest.mark.parametrize(
-    ("width", "text", "size"),
+    ("width", "text", "size", "unit"),
     [
-        (512, zeiss(PIXEL, IMAGE_PIXEL), 0.01165),
-        (1024, zeiss(PIXEL, raw=12.326e-9), 0.012326),
-        (512, zeiss(PIXEL, raw=1.3e-6), 2.6),  # the raw size belongs to 1024 columns
+        (512, zeiss(PIXEL, IMAGE_PIXEL), 11.65, "nm"),
+        (1024, zeiss(PIXEL, raw=12.326e-9), 12.326, "nm"),
+        (512, zeiss(PIXEL, raw=1.3e-6), 2.6, "um"),  # the raw size belongs to 1024 columns
     ],
 )
-def test_zeiss_sem(tmp_path, width, text, size):
+def test_zeiss_sem(tmp_path, width, text, size, unit):
     path = write(tmp_path / "a.tif", ZEISS, text, width)
     image = read_image(path)
     assert image.scale == pytest.approx({"Y": size, "X": size}, rel=1e-5)
-    assert image.units == {"Y": "um", "X": "um"}
+    assert image.units == {"Y": unit, "X": unit}
     assert read_tiff_reference(path).scale == pytest.approx(image.scale)
 
 
 def test_fei_sem(tmp_path):
     text = "[User]\r\nUser=a\r\n[Scan]\r\nPixelWidth=1.8208e-009\r\nPixelHeight=2e-009\r\n"
     image = read_image(write(tmp_path / "a.tif", FEI, text))
-    assert image.scale == pytest.approx({"Y": 0.002, "X": 0.0018208})
+    assert image.scale == pytest.approx({"Y": 2.0, "X": 1.8208})
 
 
 JEOL = """<TemReporter><Eos><EosMode>eosTEM</EosMode></Eos><ImageFormingSystem>
 <ModeString>{}</ModeString><SelectorValue>10000</SelectorValue></ImageFormingSystem></TemReporter>"""
 
 
-@pytest.mark.parametrize(("mode", "scale"), [("MAG", {"Y": 0.002, "X": 0.001}), ("DIFF", {})])
+@pytest.mark.parametrize(("mode", "scale"), [("MAG", {"Y": 2.0, "X": 1.0}), ("DIFF", {})])
 def test_jeol_tem(tmp_path, mode, scale):
     """1000 and 500 pixels of the camera in a centimeter, magnified 10,000 times."""
     path = write(

@@ -150,7 +150,7 @@ def test_tiff_imagej_labels_name_channels(tmp_path):
     file = read_image(path)
     assert file.channel_names == ("DAPI", "GFP")
     assert "Z" not in file.scale  # an axis that the image does not have
-    assert file.scale["X"] == pytest.approx(0.001)
+    assert (file.scale["X"], file.units["X"]) == (pytest.approx(1.0), "nm")
 
 
 @pytest.mark.parametrize(

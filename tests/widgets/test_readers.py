@@ -221,5 +221,5 @@ def test_objects_on_nifti_have_its_voxel_size(window, tmp_path):
     window.qtbot.waitUntil(lambda: window.tab.exporter.worker.idle)
     saved = read_labels(target)
     np.testing.assert_array_equal(saved.data, objects.data)
-    assert saved.scale == {"Z": 3000, "Y": 500, "X": 500}
-    assert set(saved.units.values()) == {"um"}
+    assert saved.scale == {"Z": 3, "Y": 0.5, "X": 0.5}
+    assert set(saved.units.values()) == {"mm"}

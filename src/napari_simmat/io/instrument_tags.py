@@ -17,7 +17,7 @@ _ZEISS_DISPLAY = 1024
 """Pixels across the display to which Zeiss's raw pixel size belongs, whatever the image has."""
 _ZEISS_RAW_SIZE = 3
 """Index of that size, in meters, among the values without a name."""
-_MILLIMETERS = {2: 25.4, 3: 10.0}
+_NANOMETERS = {2: 2.54e7, 3: 1e7}
 """By TIFF's unit of resolution."""
 
 
@@ -107,11 +107,11 @@ def _jeol(tiff: Any) -> Sizes | None:
         words = {name: (told.findtext(f".//{name}") or "").strip() for name in _JEOL_ENTRIES}
         if (words["EosMode"], words["ModeString"]) != ("eosTEM", "MAG"):
             return {}
-        length = _MILLIMETERS[int(page.tags.valueof("ResolutionUnit"))]
+        length = _NANOMETERS[int(page.tags.valueof("ResolutionUnit"))]
         sizes = {}
         for letter in "YX":
             pixels, per = page.tags.valueof(f"{letter}Resolution")
-            sizes[letter] = (length * per / pixels / float(words["SelectorValue"]), "mm")
+            sizes[letter] = (length * per / pixels / float(words["SelectorValue"]), "nm")
         return sizes if all(_is_size(size) for size, _ in sizes.values()) else None
     return None
 

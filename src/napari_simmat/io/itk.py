@@ -21,6 +21,7 @@ from napari_simmat.io.image_file import ImageFile, Reader, ReadOptions
 from napari_simmat.io.limits import DEFLATE_RATIO, Limits
 from napari_simmat.io.reference import LPS, ImageReference, World
 from napari_simmat.io.refusals import RefusedFileError, check_memory, needed_module
+from napari_simmat.io.units import TIMES, known_unit
 
 ENDINGS = (".nrrd", ".nhdr", ".mha", ".mhd")
 _FORMATS = "NRRD or MetaImage"
@@ -33,18 +34,9 @@ _HEADER = 2**16
 """Bytes in which the fields of a header that matter here must be."""
 _NRRD_UNIT_FIELD = re.compile(rb"^(space units|units): *(.+?)\r?$", re.M)
 _QUOTED = re.compile(rb'"([^"]*)"')
-_UNITS = {
-    **dict.fromkeys(("m", "meter", "meters"), "m"),
-    **dict.fromkeys(("mm", "millimeter", "millimeters"), "mm"),
-    **dict.fromkeys(("um", "\N{MICRO SIGN}m", "\N{GREEK SMALL LETTER MU}m"), "um"),
-    **dict.fromkeys(("micron", "microns", "micrometer", "micrometers"), "um"),
-    **dict.fromkeys(("cm", "centimeter", "centimeters"), "cm"),
-    **dict.fromkeys(("nm", "nanometer", "nanometers"), "nm"),
-}
-"""Units of length as files name them, and ours."""
 _META_UNITS = "ITK_VoxelUnits"
 """SimpleITK's key of the unit of MetaImage (``DistanceUnits``), which it reads and writes."""
-_WRITTEN_UNITS = {".nrrd": tuple(_UNITS.values()), ".mha": ("um", "mm", "cm")}
+_WRITTEN_UNITS = {".nrrd": ("m", "mm", "um", "cm", "nm"), ".mha": ("um", "mm", "cm")}
 """Units that a file can state, by its ending."""
 UNKNOWN_UNIT = (
     "Its unit of length, {}, is not known here, so its sizes have none; save it with space units "
@@ -182,7 +174,7 @@ def _unit_of(path: Path, image: Any) -> tuple[str, str]:
     named = dict.fromkeys(name.lower() for name in names if name not in ("", "?"))
     if not named:
         return "mm", ""
-    units = {_UNITS.get(name, "") for name in named}
+    units = {known_unit(name) for name in named} - set(TIMES)
     [unit] = units if len(units) == 1 else [""]
     return unit, "" if unit else UNKNOWN_UNIT.format(format_list(named))
 

@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 
 from napari_simmat.io.instrument_tags import instrument_pixel_size
 from napari_simmat.io.slides import slide_pixel_size
+from napari_simmat.io.units import known_unit
 
 SOFTWARE = "napari-simmat"
 """What files name as their writer."""
@@ -89,11 +90,15 @@ _MICROMETERS = {
     "\\u00b5m": 1.0, "nm": 1e-3, "nanometer": 1e-3, "å": 1e-4, "pm": 1e-6,
     "inch": 25400.0, "in": 25400.0,
 }  # fmt: skip
+_KEPT = {"nm": 1e-3, "um": 1.0, "mm": 1e3}
+"""Units in which sizes and tables stay, in micrometers."""
+_FINE = 0.1
+"""Micrometers below which a pixel is that of an electron microscope."""
 _SECONDS = {"s": 1.0, "sec": 1.0, "ms": 1e-3, "min": 60.0, "h": 3600.0, "hour": 3600.0}
 
 
 def pixel_size(tiff: Any) -> tuple[dict[str, float], dict[str, str]]:
-    """Micrometers along X, Y and Z and seconds along T, if the file has physical sizes.
+    """Sizes along X, Y and Z in one unit, and seconds along T, if the file has physical sizes.
 
     A resolution in inches is for printing and ignored.
     """
@@ -110,13 +115,31 @@ def pixel_size(tiff: Any) -> tuple[dict[str, float], dict[str, str]]:
         unit = tags.get("ResolutionUnit")
         in_centimeters = unit is not None and unit.value == 3
         sizes = _resolution(tags, {"X": "cm", "Y": "cm"}) if in_centimeters else {}
-    scale, units = {}, {}
-    for letter, (size, unit) in sizes.items():
-        table, name = (_SECONDS, "s") if letter == "T" else (_MICROMETERS, "um")
-        factor = table.get(unit.strip().lower())
-        if factor is not None:
-            scale[letter], units[letter] = size * factor, name
+    lengths = {letter: each for letter, each in sizes.items() if letter != "T"}
+    scale, units = _in_one_unit(lengths)
+    if "T" in sizes and (factor := _SECONDS.get(sizes["T"][1].strip().lower())) is not None:
+        scale["T"], units["T"] = sizes["T"][0] * factor, "s"
     return scale, units
+
+
+def _in_one_unit(sizes: Mapping[str, tuple[float, str]]) -> tuple[dict[str, float], dict[str, str]]:
+    """Lengths in the unit that the file names, if that is one of `_KEPT` for all of them.
+
+    Else in micrometers, or in nanometers if all are below `_FINE`.
+    """
+    factors = {
+        letter: _MICROMETERS.get(unit.strip().lower()) for letter, (_, unit) in sizes.items()
+    }
+    known = {letter: factor for letter, factor in factors.items() if factor is not None}
+    scale = {letter: sizes[letter][0] * factor for letter, factor in known.items()}
+    named = {known_unit(sizes[letter][1]) for letter in known}
+    unit = "um"
+    if len(named) == 1 and named <= set(_KEPT):
+        [unit] = named
+    elif scale and max(scale.values()) < _FINE:
+        unit = "nm"
+    scale = {letter: size / _KEPT[unit] for letter, size in scale.items()}
+    return scale, dict.fromkeys(scale, unit)
 
 
 def _read_ome_sizes(tiff: Any) -> dict[str, tuple[float, str]]:

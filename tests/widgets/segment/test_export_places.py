@@ -192,9 +192,8 @@ def test_saved_labels_open_as_labels_with_classes(tmp_path, ending):
     assert isinstance(layer, Labels)
     np.testing.assert_array_equal(layer.data, labels)
     [unit] = {f"{unit:~}" for unit in layer.units}
-    thousands = 1 if unit == "mm" else 1000  # OME-TIFF is read in micrometers
-    np.testing.assert_allclose(layer.scale, np.multiply([3, 0.5, 0.25], thousands), rtol=1e-6)
-    assert (unit == "mm") == (ending != ".tif")
+    np.testing.assert_allclose(layer.scale, [3, 0.5, 0.25], rtol=1e-6)
+    assert unit == "mm"
     classes = dict(zip(layer.features["index"], layer.features["class"], strict=True))
     assert classes == {0: "", 4: "lesion", 9: ""}
 
