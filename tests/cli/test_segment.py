@@ -29,6 +29,16 @@ from tests.cli.conftest import CLICKS, names_in, segment
 POINTS = "index,axis-0,axis-1\n0,50,45\n"
 
 
+def test_segment_says_once_that_tables_are_in_pixels(folder, simmat):
+    result = simmat(*segment())
+    assert result.out.count("1 image without a pixel size, so its table is in pixels") == 1
+    stated = simmat(*segment("--pixel-size", "0.5", "--unit", "um", "--overwrite"))
+    assert "without a pixel size" not in stated.out
+    with open("out/a_objects.csv", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert float(rows[0]["area_um2"]) == int(rows[0]["area_px"]) / 4
+
+
 def test_segment_writes_labels_table_and_record(folder, simmat):
     result = simmat(*segment())
     assert result.status == 0

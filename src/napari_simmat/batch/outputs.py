@@ -99,6 +99,7 @@ def write_result(segmented: SegmentedImage) -> TaskOutcome:
         seconds=time.monotonic() - begun,
         note=segmented.note,
         thumbnail=thumbnail(small),
+        is_in_pixels=segmented.loaded.image.reference.of("X") is None,
     )
 
 

@@ -98,6 +98,8 @@ class TaskOutcome:
     """A remark for the user; for a failed task the reason."""
     thumbnail: bytes = b""
     """A small PNG; empty if none was drawn."""
+    is_in_pixels: bool = False
+    """Whether its table was written without a pixel size."""
 
 
 def segment_loaded_job(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from napari_simmat._text import pluralize
 from napari_simmat.batch.options import MeasureOptions, TableOptions
-from napari_simmat.cli.terminal import DEFAULT_OUTPUT, OUTPUT, OutputOptions
+from napari_simmat.cli.terminal import DEFAULT_OUTPUT, OUTPUT, OutputOptions, in_pixels
 
 DEFAULT_TABLE = TableOptions()
 DEFAULT_MEASURE = MeasureOptions()
@@ -69,6 +69,8 @@ def measure(
             terminal.note(f"{each.task.image.name}: {note}")
     count = sum(len(each.rows) for each in done)
     terminal.say(f"{pluralize(count, 'row')} in {output}", style="bold")
+    if without := sum(each.reference.of("X") is None for each in done):
+        terminal.say(in_pixels(without))
     files = [
         {"image": str(each.task.image), "labels": str(path), "objects": objects}
         for each in done

@@ -31,6 +31,7 @@ from napari_simmat.cli.terminal import (
     OutputOptions,
     RemoteControl,
     Terminal,
+    in_pixels,
     print_event,
     step_values,
 )
@@ -342,6 +343,8 @@ def _print_summary(terminal: Terminal, planned: Plan, outcomes: Sequence[TaskOut
         terminal.say(f"{done} of {pluralize(total, 'image')} segmented. Summary:", style="bold")
         for path in summary_files(planned):
             terminal.say(f"  {path}")
+    if without := sum(outcome.is_in_pixels for outcome in outcomes):
+        terminal.say(in_pixels(without))
     if planned.proposal and any(outcome.status == "failed" for outcome in outcomes):
         terminal.note(proposal_text(planned.proposal))
     values = [_outcome_values(outcome) for outcome in outcomes]

@@ -21,6 +21,7 @@ from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 from rich.text import Text
 
+from napari_simmat._text import pluralize
 from napari_simmat.batch.options import FLAG, ChannelOptions
 from napari_simmat.engine.settings import Compute
 from napari_simmat.progress import GO, PAUSE, STOP, Job, JobEvent, Progress, finish, map_progress
@@ -211,3 +212,12 @@ class Terminal:
                 return finish(job, show)
         finally:
             job.close()
+
+
+def in_pixels(images: int) -> str:
+    """What is said of so many images whose tables lack a pixel size."""
+    tables = "its table is" if images == 1 else "their tables are"
+    return (
+        f"{pluralize(images, 'image')} without a pixel size, so {tables} in pixels; --pixel-size "
+        "and --unit give it."
+    )
