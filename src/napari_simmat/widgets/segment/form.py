@@ -42,6 +42,7 @@ from napari_simmat.widgets.segment.object_table import rows_of, voxel_of
 from napari_simmat.widgets.segment.open_images import LayerSession
 from napari_simmat.widgets.segment.outputs import CHOSEN, CLASSES, PREVIEW
 from napari_simmat.widgets.segment.patient_view import CONVENTIONS
+from napari_simmat.widgets.segment.pixel_size import PixelSizeField
 from napari_simmat.widgets.segment.prompt_buttons import PromptButtons
 from napari_simmat.widgets.segment.settings import TabSettings
 from napari_simmat.widgets.segment.stack_panel import EncodingPanel, StackAxis, StackPanel
@@ -104,6 +105,7 @@ class SegmentForm(QWidget):
         self.welcome, self.tour = WelcomePanel(), TourPanel()
         self.helpers = QCheckBox("List the layers of prompts and preview")
         self.helpers.setToolTip("In napari's list of layers, as to save points from its menu")
+        self.pixel_size = PixelSizeField()
         self.channel_panel = ChannelPanel()
         self.candidates = CandidateStrip()
         self.object_panel, self.stack_panel = ObjectPanel(), StackPanel()
@@ -131,6 +133,7 @@ class SegmentForm(QWidget):
             ("Points", self.points),
             ("Boxes", self.boxes),
             ("Masks", self.masks),
+            ("Pixel size", self.pixel_size),
             self.channel_panel,
             parent=model,
             indent=INDENT,

@@ -34,6 +34,7 @@ from napari_simmat.widgets.segment.learning import Learning
 from napari_simmat.widgets.segment.object_panel import NAME_OTHERS
 from napari_simmat.widgets.segment.open_images import LayerSession
 from napari_simmat.widgets.segment.outputs import ObjectDrawing
+from napari_simmat.widgets.segment.pixel_size import state_pixel_size
 from napari_simmat.widgets.segment.prompt_adapters import BOXES, POINTS
 from napari_simmat.widgets.segment.settings import TabSettings, load_settings, save_settings
 from napari_simmat.widgets.segment.tracks import JOIN_PLANES, ObjectTracks
@@ -268,6 +269,7 @@ class SegmentTab(SegmentForm):
             (self.channels.changed, self._save_settings),
             (self.compute.changed, self._on_choice, self._save_settings),
             (self.level.changed, self._on_choice),
+            (self.pixel_size.stated, self._state_pixel_size),
             (self.objects.chosen, workspace.use_objects),
             (self.points.chosen, partial(workspace.use_prompt_layer, POINTS)),
             (self.boxes.chosen, partial(workspace.use_prompt_layer, BOXES)),
@@ -381,6 +383,7 @@ class SegmentTab(SegmentForm):
                 problem = str(error)
         self.show_welcome(empty=not choice.images)
         used = choice.layers
+        self.pixel_size.show_image(choice.geometry if problem is None else None)
         self.level.show_layers(layer for layer in choice.images if layer_key(layer) in used)
         if problem is not None and choice.images and self.image_choice.is_behind:
             return  # an image was opened just now: it is read in the next turn
@@ -391,6 +394,17 @@ class SegmentTab(SegmentForm):
         else:
             self.controller.choose(choice)
             self._show_tool()
+
+    def _state_pixel_size(self, text: str, unit: str) -> None:
+        """Give the layers of the chosen image a size of pixels, and look at it anew."""
+        choice = self._choice()
+        chosen = [layer for layer in choice.images if layer_key(layer) in choice.layers]
+        try:
+            state_pixel_size(chosen, text, unit)
+        except ValueError as error:
+            self.workspace.fail(str(error))
+            return
+        self.viewer.reset_view()
 
     def _refuse(self, choice: FormChoice, problem: str) -> None:
         """Have nothing chosen, and say why, with a way out."""
