@@ -31,6 +31,7 @@ def segmented(labels: np.ndarray = LABELS, axes: str = "ZYX") -> Any:
         loaded=SimpleNamespace(
             axes=axes,
             is_large=False,
+            has_channels=False,
             image=SimpleNamespace(reference=ImageReference()),
             categories={},
             task=SimpleNamespace(image=Path("a.tif")),

@@ -1,10 +1,11 @@
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import tifffile
 
-from napari_simmat.batch.outputs import LabeledObjects, save_objects_job
+from napari_simmat.batch.outputs import LabeledObjects, object_set_of, save_objects_job
 from napari_simmat.io.files import OutputError
 from napari_simmat.io.reference import ImageReference
 from napari_simmat.progress import finish
@@ -40,6 +41,16 @@ def test_save_objects_round_trips(tmp_path):
         ("9", "cell", "0.75"),
     ]
     assert float(rows[1]["volume_um3"]) == 32 * 0.5
+
+
+@pytest.mark.parametrize(
+    ("channels", "several"),
+    [(("DAPI", "GFP"), True), (("DAPI",), False), (("red", "green", "blue"), False)],
+)
+def test_saved_objects_know_whether_their_image_has_channels(channels, several):
+    assert object_set_of(some_objects(channels=channels)).has_channels is several
+    named = replace(some_objects(), reference=ImageReference(channels=channels))
+    assert object_set_of(named).has_channels is several
 
 
 def test_save_objects_without_classes_writes_no_class_image(tmp_path):

@@ -153,6 +153,11 @@ class OpenedImage:
         return self.image.rgb and self.axis == self.image.channel_axis
 
     @property
+    def has_channels(self) -> bool:
+        """Whether it has several channels, other than the colors of a picture."""
+        return not self.is_rgb and len(self.all_channels) > 1
+
+    @property
     def is_large(self) -> bool:
         """Whether a plane is too large to be read as a whole without need."""
         data = self.image.data

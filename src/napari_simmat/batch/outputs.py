@@ -27,7 +27,7 @@ from napari_simmat.batch.plan import INSIDE, SPATIAL, OutputFiles
 from napari_simmat.batch.record import Record, read_record
 from napari_simmat.batch.segment_image import SegmentedImage, TaskOutcome
 from napari_simmat.engine.channels.indices import parse_index
-from napari_simmat.engine.channels.matching import GAP
+from napari_simmat.engine.channels.matching import GAP, RGB
 from napari_simmat.engine.files.label_images import LABEL_WRITERS, label_writer, zarr_properties
 from napari_simmat.engine.files.object_set import ObjectSet, ObjectsInTiles
 from napari_simmat.engine.files.objects import (
@@ -309,6 +309,7 @@ def write_extra(
             categories=loaded.categories,
             reference=loaded.image.reference,
             image=loaded.task.image.name,
+            has_channels=loaded.has_channels,
         )
         if kind == INSIDE:
             write_labels_inside(
@@ -530,6 +531,7 @@ def saved_table(objects: LabeledObjects) -> tuple[list[str], list[dict[str, obje
 
 def object_set_of(objects: LabeledObjects) -> ObjectSet:
     """The objects as formats other than label images take them."""
+    channels = objects.reference.channels or objects.channels[: objects.measured]
     return ObjectSet.of_labels(
         objects.labels,
         objects.axes,
@@ -538,6 +540,7 @@ def object_set_of(objects: LabeledObjects) -> ObjectSet:
         reference=objects.reference,
         classes=objects.classes,
         image=objects.image,
+        has_channels=len(channels) > 1 and tuple(channels) != RGB,
     )
 
 

@@ -217,6 +217,28 @@ def test_read_objects_of_imagej_reads_shapes_and_no_lines(tmp_path):
     assert len(read.notes) == 1
 
 
+@pytest.mark.parametrize(
+    ("axes", "expected"), [("TYX", (0, 0, 0, 2)), ("ZYX", (0, 0, 2, 0)), ("QYX", (0, 0, 0, 2))]
+)
+def test_rois_of_several_channels_are_on_one_frame_of_the_hyperstack(tmp_path, axes, expected):
+    """ImageJ takes ``position`` as frame and slice both there, and one in C, Z, T as it is."""
+    labels = np.zeros((3, 8, 8), np.uint16)
+    labels[1, 2:5, 2:5] = 4
+    objects = ObjectSet.of_labels(labels, axes, has_channels=True)
+    write_objects(path_of(tmp_path, "rois"), objects)
+    [roi] = roifile.roiread(path_of(tmp_path, "rois"))
+    assert (roi.position, roi.c_position, roi.z_position, roi.t_position) == expected
+    read = read_objects(path_of(tmp_path, "rois"), labels.shape, axes)
+    np.testing.assert_array_equal(read.labels(), labels)
+
+
+def test_rois_of_one_channel_are_on_one_image_of_the_stack(tmp_path):
+    write_objects(path_of(tmp_path, "rois"), overlapping())
+    found = {roi.name: roi for roi in roifile.roiread(path_of(tmp_path, "rois"))}
+    roi = found["7-z0002"]
+    assert (roi.position, roi.c_position, roi.z_position, roi.t_position) == (2, 0, 0, 0)
+
+
 def test_write_rois_of_other_axes_keeps_the_planes(tmp_path):
     labels = np.zeros((2, 3, 8, 8), np.uint16)
     labels[1, 2, 2:5, 2:5] = 4

@@ -57,12 +57,13 @@ def write_rois(path: Path, objects: ObjectSet) -> None:
             for section, mask in sections:
                 outlines = contours(mask.mask.reshape(mask.shape[-2:]), mask.corner[-2:])
                 roi = _roi(outlines, f"{section.label}{where}")
-                if len(plane) == 1:  # its number in a stack; Z and T in a hyperstack
+                if len(plane) == 1 and not objects.has_channels:
                     roi.position = plane[0] + 1
-                else:
+                else:  # a hyperstack, whose C, Z and T of 0 mean all
                     at = dict(zip(objects.axes, plane, strict=False))
-                    roi.z_position = at.get("Z", roi.z_position - 1) + 1
-                    roi.t_position = at.get("T", roi.t_position - 1) + 1
+                    frame = plane[0] if len(plane) == 1 and "Z" not in at else -1
+                    roi.z_position = at.get("Z", -1) + 1
+                    roi.t_position = at.get("T", frame) + 1
                 if section.category:
                     roi.group = min(1 + names.index(section.category), 255)
                     roi.props = f"class: {' '.join(section.category.split())}\n"

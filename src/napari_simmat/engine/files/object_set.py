@@ -57,6 +57,8 @@ class ObjectSet:
         Names of all classes in their order; by default those that occur.
     image
         Name of the image file.
+    has_channels
+        Whether the image has several channels, other than colors: a hyperstack in ImageJ.
     notes
         What was left out in reading, as sentences.
     """
@@ -67,6 +69,7 @@ class ObjectSet:
     reference: ImageReference = field(default_factory=ImageReference)
     classes: Sequence[str] = ()
     image: str = ""
+    has_channels: bool = False
     notes: tuple[str, ...] = ()
 
     @classmethod
