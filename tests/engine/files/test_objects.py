@@ -220,7 +220,7 @@ def test_read_objects_of_imagej_reads_shapes_and_no_lines(tmp_path):
 @pytest.mark.parametrize(
     ("axes", "expected"), [("TYX", (0, 0, 0, 2)), ("ZYX", (0, 0, 2, 0)), ("QYX", (0, 0, 0, 2))]
 )
-def test_rois_of_several_channels_are_on_one_frame_of_the_hyperstack(tmp_path, axes, expected):
+def test_rois_of_several_channels_are_on_one_frame(tmp_path, axes, expected):
     """ImageJ takes ``position`` as frame and slice both there, and one in C, Z, T as it is."""
     labels = np.zeros((3, 8, 8), np.uint16)
     labels[1, 2:5, 2:5] = 4

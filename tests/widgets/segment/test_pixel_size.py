@@ -12,8 +12,8 @@ from tests.widgets.scenes import CENTERS, discs
 def typed(window, text: str, unit: str) -> None:
     field = window.tab.pixel_size
     field.unit.setCurrentText(unit)
-    field.size.setText(text)
-    field.size.editingFinished.emit()
+    field.number.setText(text)
+    field.number.editingFinished.emit()
     window.idle()
 
 
@@ -30,7 +30,7 @@ def test_stated_size_counts_everywhere(window):
     assert before.any()
     reference = window.workspace.session.geometry.kept_reference()
     assert reference.of("X") == (5.5, "nm")
-    assert window.tab.pixel_size.size.text() == "5.5"
+    assert window.tab.pixel_size.number.text() == "5.5"
 
 
 def test_size_of_no_number_is_refused_in_a_sentence(window):

@@ -31,17 +31,17 @@ class PixelSizeField(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self.size, self.unit = QLineEdit(), ComboBox()
-        self.size.setPlaceholderText("unknown: the table is in pixels")
-        self.size.setToolTip(_TIP)
+        self.number, self.unit = QLineEdit(), ComboBox()
+        self.number.setPlaceholderText("unknown: the table is in pixels")
+        self.number.setToolTip(_TIP)
         self.unit.addItems(UNITS)
         self.unit.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         rows = QHBoxLayout(self)
         rows.setContentsMargins(0, 0, 0, 0)
-        rows.addWidget(self.size, 1)
+        rows.addWidget(self.number, 1)
         rows.addWidget(self.unit)
         self._shown = ""
-        self.size.editingFinished.connect(self._on_edited)
+        self.number.editingFinished.connect(self._on_edited)
         self.unit.activated.connect(self._on_edited)
 
     def show_image(self, geometry: ImageGeometry | None) -> None:
@@ -56,10 +56,10 @@ class PixelSizeField(QWidget):
             text = told[0] if len(told) == 2 and told[0] == told[1] else ",".join(told)
             self.unit.setCurrentText(lengths[-1][1])
         self._shown = f"{text} {self.unit.currentText()}"
-        self.size.setText(text)
+        self.number.setText(text)
 
     def _on_edited(self, *_: object) -> None:
-        text, unit = self.size.text().strip(), self.unit.currentText()
+        text, unit = self.number.text().strip(), self.unit.currentText()
         if text and f"{text} {unit}" != self._shown:
             self._shown = f"{text} {unit}"  # once, though the focus leaves as well
             self.stated.emit(text, unit)

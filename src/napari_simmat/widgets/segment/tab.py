@@ -404,6 +404,7 @@ class SegmentTab(SegmentForm):
         except ValueError as error:
             self.workspace.fail(str(error))
             return
+        self._on_choice()  # before napari draws layers of unlike units, and warns
         self.viewer.reset_view()
 
     def _refuse(self, choice: FormChoice, problem: str) -> None:

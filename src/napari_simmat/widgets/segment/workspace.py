@@ -253,9 +253,9 @@ class Workspace(QObject):
         if moved:  # its pixels may have another shape now
             self._views.clear()
             session.clear_predictions()
+        self._carry(before, geometry)  # at once: napari warns if it draws layers of unlike units
         if moved or self.prompt_layers.points is None:
             self.show_prompts(session.prompt_state)
-        self._carry(before, geometry)
         if moved:
             self.subject_changed.emit()
         elif renamed:
