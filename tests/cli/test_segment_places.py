@@ -33,6 +33,7 @@ from tests.io.places import (
     plane,
     volume,
 )
+from tests.io.test_ome_zarr import VOLUME, write
 from tests.nightly import nightly_but
 
 CLICK = Prompt(points=[CENTER], object=3)
@@ -350,6 +351,16 @@ def test_segment_writes_labels_into_the_image_and_lists_them(tmp_path, simmat, v
     assert "simmat" in listed.read_text()
     assert simmat(*words, tmp_path / "out").status == 1, "nothing is replaced unasked"
     assert simmat(*words, tmp_path / "out", "--overwrite").status == 0
+
+
+def test_segment_refuses_labels_within_an_ome_zarr_that_cannot_hold_them(tmp_path, simmat):
+    """Labels within it are all that was asked for, and a batch that writes none has failed."""
+    image = write(tmp_path / "old.zarr", "0.3", {"axes": ["y", "x"]}, VOLUME[0, 0])
+    words = ("segment", image, "--model", "tiny", "--prompts", "auto", "--inside", "--output")
+    for more in ((), ("--dry-run",)):
+        done = simmat(*words, tmp_path / "out", *more)
+        assert done.status == 1
+        assert "old.zarr is of 0.3. Convert it, or write them beside it (--zarr)." in done.err
 
 
 def test_segment_labels_into_another_file_are_left_out(folder, simmat):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import zarr
 
+from napari_simmat.io.files import remove
 from napari_simmat.io.ome_zarr import BEGINS
 from napari_simmat.io.readers import read_image, read_labels
 from napari_simmat.io.zarr_inside import (
@@ -72,6 +73,45 @@ def test_labels_in_an_image_open_with_it_in_napari(tmp_path, version):
     write_inside(image)
     kinds = [kind for *_, kind in reader.napari_get_reader(str(image))(str(image))]
     assert kinds == ["image", "labels"]
+
+
+@pytest.mark.filterwarnings("ignore:Consolidated metadata")
+@pytest.mark.parametrize("version", ["0.4", "0.5", "0.6"])
+def test_consolidated_metadata_of_all_groups_above_has_the_labels(tmp_path, version):
+    """Zarr, xarray and others look into the copy alone where there is one."""
+    kind = 2 if version == "0.4" else 3
+    zarr.open_group(tmp_path / "plate.zarr", mode="w", zarr_format=kind)
+    image = made(version, tmp_path / "plate.zarr/a")
+    for place in (image, tmp_path / "plate.zarr"):
+        zarr.consolidate_metadata(place)
+    before = read_image(image).sha256()
+    for _ in range(2):  # again, as when labels are replaced
+        remove(place_inside(image))
+        write_inside(image)
+        for group, root in ((image, "labels"), (tmp_path / "plate.zarr", "a/labels")):
+            opened = zarr.open_consolidated(group, mode="r")
+            np.testing.assert_array_equal(opened[f"{root}/simmat/0"], LABELS)
+            attributes = dict(opened[root].attrs)
+            assert (attributes if kind == 2 else attributes["ome"])["labels"] == ["simmat"]
+            assert "0" in (opened if root == "labels" else opened["a"]), "the rest is kept"
+        assert read_image(image).sha256() == before, "the image is as it was"
+
+
+@pytest.mark.filterwarnings("ignore:Consolidated metadata")
+def test_a_change_of_consolidated_metadata_alone_is_none_of_the_image(tmp_path):
+    image = made("0.5", tmp_path / "a.zarr")
+    zarr.consolidate_metadata(image)
+    file = image / "zarr.json"
+    values = json.loads(file.read_text())
+    first = read_image(image).sha256()
+    values["consolidated_metadata"]["metadata"]["more"] = values["consolidated_metadata"][
+        "metadata"
+    ]["0"]
+    file.write_text(json.dumps(values))
+    assert read_image(image).sha256() == first
+    values["attributes"]["ome"]["name"] = "another"
+    file.write_text(json.dumps(values))
+    assert read_image(image).sha256() != first
 
 
 def test_labels_of_others_stay_in_the_list(tmp_path):

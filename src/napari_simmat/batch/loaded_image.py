@@ -36,6 +36,7 @@ from napari_simmat.io.pyramid import (
 from napari_simmat.io.readers import add_channels, open_image
 from napari_simmat.io.reference import ImageReference
 from napari_simmat.io.refusals import check_memory
+from napari_simmat.io.zarr import is_zarr
 from napari_simmat.io.zarr_inside import inside_problem
 
 if TYPE_CHECKING:
@@ -479,6 +480,8 @@ def _suitable(
             if kind == INSIDE
             else format_problem(kind, opened.shape, opened.axes, image.reference)
         )
+        if problem and kind == INSIDE and is_zarr(image.path):
+            raise ValueError(problem)
         if problem:
             notes.append(problem)
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import errno
 import hashlib
+import json
 import logging
 import math
 import os
@@ -230,13 +231,30 @@ def hash_job(path: Path, algorithm: str = "sha256") -> Job[str]:
 
 
 def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file's content; of a folder, of its relative names and contents."""
+    """Return the SHA-256 of a file's content; of a folder, of its relative names and contents.
+
+    The copy of the metadata below it, which a group of Zarr 3 may hold, does not count: it changes
+    when labels are written within an image, and the image does not.
+    """
+    if path.name == "zarr.json" and (own := _without_consolidated(path)):
+        return hashlib.sha256(own).hexdigest()
     if not path.is_dir():
         return finish(hash_job(path))
     digest = hashlib.sha256()
     for file in files_of(path):
         digest.update(f"{file.relative_to(path).as_posix()}\0{sha256_of(file)}\n".encode())
     return digest.hexdigest()
+
+
+def _without_consolidated(path: Path) -> bytes:
+    """A description of Zarr 3 without the copies that it holds; empty if it holds none."""
+    try:
+        values = json.loads(path.read_bytes())
+    except (OSError, ValueError):  # hashed as it is
+        return b""
+    if not isinstance(values, dict) or values.pop("consolidated_metadata", None) is None:
+        return b""
+    return json.dumps(values, sort_keys=True).encode()
 
 
 def format_size(size: int) -> str:

@@ -108,16 +108,16 @@ def write_labels_inside(
 
 
 def list_labels(image: Path) -> None:
-    """Name the labels within an image in the list of its label images."""
+    """Name the labels within an image in the list of its label images.
+
+    Where metadata is consolidated, programs see only what the copy has; it is brought up to date.
+    """
     path = place_inside(image)
     group = path.parent
     version = version_of(group.parent)
     is_old = version == "0.4"
     file = group / (".zattrs" if is_old else "zarr.json")
-    values: dict[str, Any] = {}
-    if file.is_file():
-        Limits().check(file.name, "metadata_bytes", file.stat().st_size, "description")
-        values = json.loads(file.read_text("utf-8"))
+    values = _read_json(file) if file.is_file() else {}
     if is_old:
         described = values
         if not (group / ".zgroup").is_file():
@@ -129,6 +129,50 @@ def list_labels(image: Path) -> None:
     if path.name not in names:
         described["labels"] = [*names, path.name]
         _write_json(file, values)
+    for above in (group, *group.parents):
+        if not is_zarr(above):
+            break
+        _bring_up_to_date(above, group)
+
+
+def _bring_up_to_date(above: Path, group: Path) -> None:
+    """Copy the metadata of a group into that of a group above, if that holds consolidated copies.
+
+    Zarr 2 has them in a file of their own, by the place of each file; Zarr 3 in the description of
+    the group, by the place of each group and array.
+    """
+    is_old = (above / ".zmetadata").is_file()
+    file = above / (".zmetadata" if is_old else "zarr.json")
+    values = _read_json(file) if file.is_file() else {}
+    holder = values if is_old else values.get("consolidated_metadata")
+    if not (isinstance(holder, dict) and isinstance(holder.get("metadata"), dict)):
+        return
+    root = group.relative_to(above).as_posix()
+    others = {
+        place: said
+        for place, said in holder["metadata"].items()
+        if root != "." and place != root and not place.startswith(f"{root}/")
+    }
+    names = (".zgroup", ".zarray", ".zattrs") if is_old else ("zarr.json",)
+    found = {}
+    for each in sorted(path for name in names for path in group.rglob(name)):
+        place = each.relative_to(above) if is_old else each.parent.relative_to(above)
+        if place != Path():
+            found[place.as_posix()] = {
+                key: said
+                for key, said in _read_json(each).items()
+                if is_old or key != "consolidated_metadata"
+            }
+    copied = {**others, **found}
+    if copied != holder["metadata"]:
+        holder["metadata"] = copied
+        _write_json(file, values)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    Limits().check(path.name, "metadata_bytes", path.stat().st_size, "description")
+    values: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return values
 
 
 def _write_json(path: Path, values: Mapping[str, Any]) -> None:
