@@ -31,7 +31,8 @@ PIXEL = "AP_PIXEL_SIZE\r\nPixel Size = 5.371 nm"
 @pytest.mark.parametrize(
     ("width", "text", "size", "unit"),
     [
-        (512, zeiss(PIXEL, IMAGE_PIXEL), 11.65, "nm"),
+        (512, zeiss(PIXEL, IMAGE_PIXEL), 11.65, "nm"),  # the raw size means another image
+        (512, zeiss(PIXEL, IMAGE_PIXEL, raw=5.824988e-9), 11.649976, "nm"),  # it is not rounded
         (1024, zeiss(PIXEL, raw=12.326e-9), 12.326, "nm"),
         (512, zeiss(PIXEL, raw=1.3e-6), 2.6, "um"),  # the raw size belongs to 1024 columns
     ],
@@ -62,6 +63,14 @@ def test_jeol_tem(tmp_path, mode, scale):
         resolution=(1000, 500), resolutionunit="CENTIMETER",
     )  # fmt: skip
     assert read_image(path).scale == pytest.approx(scale)
+
+
+def test_export_of_digital_micrograph(tmp_path):
+    tags = [(65003, 2, 3, "um", True), (65004, 2, 3, "um", True)]
+    tags += [(65009, 12, 1, 0.25, True), (65010, 12, 1, 0.5, True)]
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.zeros((4, 5), np.uint8), extratags=tags, metadata=None)
+    assert read_image(path).scale == {"Y": 0.5, "X": 0.25}
 
 
 def test_damaged_tags_give_no_size(tmp_path):

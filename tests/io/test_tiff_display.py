@@ -10,6 +10,8 @@ from napari_simmat.io.tiff import INVERTED, PALETTE
 
 PIXELS = np.arange(12, dtype=np.uint8).reshape(3, 4)
 RAMP = np.tile(np.arange(256, dtype=np.uint16) * 257, (3, 1))
+WITH_MARKS = RAMP.copy()
+WITH_MARKS[:, 9::9] = [[65535], [0], [0]]
 COLORS = RAMP * np.array([[1], [0], [1]], np.uint16)
 
 
@@ -18,6 +20,7 @@ COLORS = RAMP * np.array([[1], [0], [1]], np.uint16)
     [
         ({"photometric": "palette", "colormap": COLORS}, (PALETTE,)),
         ({"photometric": "palette", "colormap": RAMP}, ()),
+        ({"photometric": "palette", "colormap": WITH_MARKS}, ()),
         ({"photometric": "miniswhite"}, (INVERTED,)),
         ({"extratags": [(274, 3, 1, 6, True)]}, (TURNED.format(6),)),
         ({"extratags": [(274, 3, 1, 1, True)]}, ()),

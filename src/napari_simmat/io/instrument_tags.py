@@ -33,6 +33,9 @@ def instrument_pixel_size(tiff: Any) -> Sizes | None:
             sizes = {letter: each for letter, each in read(tiff).items() if _is_size(each[0])}
             if {"X", "Y"} <= sizes.keys():
                 return sizes
+    with suppress(TypeError, ValueError):
+        if (sizes_of_gatan := _gatan(tiff)) is not None:
+            return sizes_of_gatan
     return _jeol(tiff)
 
 
@@ -41,17 +44,25 @@ def _is_size(value: float) -> bool:
 
 
 def _zeiss(tiff: Any) -> Sizes:
-    """SmartSEM: ``Image Pixel Size``, else the raw size.
+    """SmartSEM: the raw size, of which ``Image Pixel Size`` is rounded; if they differ, the latter.
 
     ``Pixel Size`` is that of the display, wrong by two where the image has 512 or 2048 columns.
     """
     told: Mapping[str, Any] = tiff.sem_metadata
-    if "ap_image_pixel_size" in told:
-        _, size, unit = told["ap_image_pixel_size"]
-    else:
-        width = tiff.pages.first.imagewidth
-        size, unit = float(told[""][_ZEISS_RAW_SIZE]) * _ZEISS_DISPLAY / width, "m"
+    raw = 0.0
+    with suppress(LookupError, TypeError, ValueError):
+        raw = float(told[""][_ZEISS_RAW_SIZE]) * _ZEISS_DISPLAY / tiff.pages.first.imagewidth
+    if "ap_image_pixel_size" not in told:
+        return dict.fromkeys("YX", (raw, "m"))
+    _, size, unit = told["ap_image_pixel_size"]
+    length = _ZEISS_METERS.get(str(unit).strip(), 0.0)
+    if math.isclose(float(size) * length, raw, rel_tol=_ROUNDED):
+        return dict.fromkeys("YX", (raw, "m"))
     return dict.fromkeys("YX", (float(size), str(unit)))
+
+
+_ZEISS_METERS = {"pm": 1e-12, "nm": 1e-9, "um": 1e-6, "\N{MICRO SIGN}m": 1e-6, "mm": 1e-3}
+_ROUNDED = 1e-2
 
 
 def _fei(tiff: Any) -> Sizes:
@@ -89,6 +100,17 @@ def _metaseries(tiff: Any) -> Sizes:
         return {}
     unit = str(told["spatial-calibration-units"])
     return {letter: (float(told[f"spatial-calibration-{letter.lower()}"]), unit) for letter in "YX"}
+
+
+def _gatan(tiff: Any) -> Sizes | None:
+    """Pictures that Gatan's DigitalMicrograph exports, with units that it names."""
+    tags = tiff.pages.first.tags
+    sizes = {}
+    for letter, (size, unit) in {"X": (65009, 65003), "Y": (65010, 65004)}.items():
+        if size not in tags or unit not in tags:
+            return None
+        sizes[letter] = (float(tags[size].value), str(tags[unit].value))
+    return sizes if all(_is_size(size) for size, _ in sizes.values()) else None
 
 
 def _jeol(tiff: Any) -> Sizes | None:

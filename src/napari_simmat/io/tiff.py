@@ -131,6 +131,7 @@ INVERTED = (
     "It says that 0 is white; its values are read as stored, so what is dark there is higher."
 )
 _ORIENTATION = 274
+_MOSTLY = 0.75
 
 
 def _display_notes(tiff: Any) -> list[str]:
@@ -148,11 +149,16 @@ def _display_notes(tiff: Any) -> list[str]:
 
 
 def _is_gray(palette: Any) -> bool:
-    """Whether a palette (3, N) is a ramp from black to white, so that indices are intensities."""
+    """Whether a palette (3, N) is a ramp of gray, so that indices are intensities.
+
+    Microscopes keep some of its entries for the colors of what they write into the picture.
+    """
     if palette is None:
         return True
     colors = np.asarray(palette, np.int64)
-    return bool((colors == colors[:1]).all() and (np.diff(colors[0]) >= 0).all())
+    grays = colors[0, (colors == colors[:1]).all(0)]
+    is_rising = np.mean(np.diff(grays) >= 0) >= _MOSTLY if len(grays) > 1 else False
+    return bool(len(grays) >= _MOSTLY * colors.shape[1] and is_rising)
 
 
 def _pixels(
