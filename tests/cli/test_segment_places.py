@@ -353,7 +353,7 @@ def test_segment_writes_labels_into_the_image_and_lists_them(tmp_path, simmat, v
     assert simmat(*words, tmp_path / "out", "--overwrite").status == 0
 
 
-def test_segment_refuses_labels_within_an_ome_zarr_that_cannot_hold_them(tmp_path, simmat):
+def test_segment_refuses_labels_within_an_old_ome_zarr(tmp_path, simmat):
     """Labels within it are all that was asked for, and a batch that writes none has failed."""
     image = write(tmp_path / "old.zarr", "0.3", {"axes": ["y", "x"]}, VOLUME[0, 0])
     words = ("segment", image, "--model", "tiny", "--prompts", "auto", "--inside", "--output")

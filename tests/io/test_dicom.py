@@ -324,7 +324,8 @@ def ultrasound_region(delta: float = 0.02, bounds=(0, 0, 5, 7), **more: Any):
 
 
 def write_cine(path: Path, **more: Any) -> None:
-    write_slice(path, VOLUME, NumberOfFrames=4, Modality="US", **UNPLACED, **more)
+    about = {"NumberOfFrames": 4, "Modality": "US", **UNPLACED, **more}
+    write_slice(path, VOLUME, **about)
 
 
 def test_frames_of_a_film_follow_each_other_in_time(tmp_path):
@@ -351,9 +352,12 @@ def test_film_with_a_time_for_each_frame(tmp_path, vector, scale, notes):
     assert image.notes == notes
 
 
-def test_frames_without_a_time_stay_planes(tmp_path):
-    write_cine(tmp_path / "planes.dcm")
-    assert read_image(tmp_path / "planes.dcm").axes == "ZYX"
+@pytest.mark.parametrize(("modality", "axes"), [("US", "TYX"), ("XA", "TYX"), ("OT", "ZYX")])
+def test_frames_without_a_time_are_a_film_by_modality(tmp_path, modality, axes):
+    write_cine(tmp_path / "a.dcm", Modality=modality)
+    image = read_image(tmp_path / "a.dcm")
+    assert image.axes == axes
+    assert image.scale == {}
 
 
 def copied(name: str, folder: Path) -> Path:

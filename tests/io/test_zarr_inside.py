@@ -77,7 +77,7 @@ def test_labels_in_an_image_open_with_it_in_napari(tmp_path, version):
 
 @pytest.mark.filterwarnings("ignore:Consolidated metadata")
 @pytest.mark.parametrize("version", ["0.4", "0.5", "0.6"])
-def test_consolidated_metadata_of_all_groups_above_has_the_labels(tmp_path, version):
+def test_consolidated_metadata_above_has_the_labels(tmp_path, version):
     """Zarr, xarray and others look into the copy alone where there is one."""
     kind = 2 if version == "0.4" else 3
     zarr.open_group(tmp_path / "plate.zarr", mode="w", zarr_format=kind)
@@ -98,7 +98,7 @@ def test_consolidated_metadata_of_all_groups_above_has_the_labels(tmp_path, vers
 
 
 @pytest.mark.filterwarnings("ignore:Consolidated metadata")
-def test_a_change_of_consolidated_metadata_alone_is_none_of_the_image(tmp_path):
+def test_consolidated_metadata_do_not_change_the_image(tmp_path):
     image = made("0.5", tmp_path / "a.zarr")
     zarr.consolidate_metadata(image)
     file = image / "zarr.json"

@@ -37,7 +37,7 @@ _HEADER_TAGS = [
     "PixelPaddingValue", "PixelPaddingRangeLimit",
     *_TABLES, *(f"Segmented{name}" for name in _TABLES),
     *(name.replace("Data", "Descriptor") for name in _TABLES),
-    "FrameTime", "FrameTimeVector", "SequenceOfUltrasoundRegions",
+    "FrameTime", "FrameTimeVector", "Modality", "SequenceOfUltrasoundRegions",
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
 ]  # fmt: skip
 """Tags that are read; none about the patient."""
@@ -98,6 +98,8 @@ _STILLS = frozenset(
     ("US", "IVUS", "SC", "XC", "ES", "GM", "OP", "OT", "CR", "DX", "MG", "IO", "PX", "RF", "XA")
 )
 """Modalities whose files are pictures of their own where they name no position."""
+_FILMS = frozenset(("US", "IVUS", "XA", "RF", "ES", "XC"))
+"""Modalities whose frames without positions are those of a film, also where no time is named."""
 _TWO_DIMENSIONAL, _CENTIMETERS = 1, 3
 """Spatial format and unit of an ultrasound region (PS3.3 C.8.5.5.1)."""
 _BOUNDS = tuple(f"RegionLocation{name}" for name in ("MinY0", "MinX0", "MaxY1", "MaxX1"))
@@ -334,8 +336,10 @@ def _times(slices: Sequence[_Slice]) -> int:
 
 def _is_cine(series: _Series, slices: Sequence[_Slice]) -> bool:
     """Whether frames follow each other in time (PS3.3 C.7.6.5), rather than in space."""
-    timed = series.first.get("FrameTime") or series.first.get("FrameTimeVector")
-    return series.frames > 1 and bool(timed) and all(_along(each) is None for each in slices)
+    head = series.first
+    is_film = head.get("Modality") in _FILMS and not head.get("PerFrameFunctionalGroupsSequence")
+    is_timed = bool(head.get("FrameTime") or head.get("FrameTimeVector")) or is_film
+    return series.frames > 1 and is_timed and all(_along(each) is None for each in slices)
 
 
 def _frame_time(series: _Series, notes: list[str]) -> dict[str, float]:
