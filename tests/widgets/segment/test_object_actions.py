@@ -17,7 +17,12 @@ from napari_simmat.widgets.segment.object_actions import (
     MOSTLY_OTHERS,
     POINT_AT_OBJECT,
 )
-from napari_simmat.widgets.segment.object_table import ObjectRow, ObjectTableModel, voxel_of
+from napari_simmat.widgets.segment.object_table import (
+    ObjectRow,
+    ObjectTableModel,
+    size_title,
+    voxel_of,
+)
 from napari_simmat.widgets.segment.workspace import REMOVED
 from tests.nightly import nightly_but
 from tests.widgets.scenes import CENTERS, discs, dots_in_a_dish, iou
@@ -386,6 +391,16 @@ def test_voxel_of_asks_the_layer_then_its_file(options, voxel):
     assert unit == voxel[1]
 
 
+def test_sizes_of_a_film_add_up_over_time_and_are_no_volumes():
+    layer = Image(np.zeros((3, 8, 8)), axis_labels=("t", "y", "x"), scale=(0.1, 2, 3))
+    assert size_title(ImageGeometry(layer)) == "px, all t"
+    layer.units = ("s", "mm", "mm")
+    assert voxel_of(ImageGeometry(layer)) == (6, "mm²")
+    assert size_title(ImageGeometry(layer)) == "mm², all t"
+    stack = Image(np.zeros((3, 8, 8)), axis_labels=("z", "y", "x"))
+    assert size_title(ImageGeometry(stack)) == "voxels"
+
+
 def test_labels_of_the_user_are_counted_and_edited(ready):
     labels = (discs()[1] == 3).astype(np.uint16) * 7
     layer = ready.viewer.add_labels(labels, name="mine")
@@ -505,5 +520,5 @@ def test_objects_are_drawn_by_class_and_as_contours(ready):
 def test_table_shows_areas_of_a_map_without_exponents(qapp, area, shown):
     model = ObjectTableModel()
     row = ObjectRow(label=1, category="", size=9, area=area, score=0.5, certainty=None)
-    model.set_rows([row], 2, "m²")
+    model.set_rows([row], "m²")
     assert model.index(0, 2).data() == shown

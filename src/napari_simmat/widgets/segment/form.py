@@ -38,7 +38,7 @@ from napari_simmat.widgets.segment.form_choice import FormChoice
 from napari_simmat.widgets.segment.learn_panel import LearnPanel
 from napari_simmat.widgets.segment.level_choice import LevelChoice
 from napari_simmat.widgets.segment.object_panel import ObjectPanel
-from napari_simmat.widgets.segment.object_table import rows_of, voxel_of
+from napari_simmat.widgets.segment.object_table import rows_of, size_title, voxel_of
 from napari_simmat.widgets.segment.open_images import LayerSession
 from napari_simmat.widgets.segment.outputs import CHOSEN, CLASSES, PREVIEW
 from napari_simmat.widgets.segment.patient_view import CONVENTIONS
@@ -356,15 +356,17 @@ class SegmentForm(QWidget):
         """Show the committed objects if they have changed."""
         panel, editor = self.object_panel, None if session is None else session.editor
         geometry = None if session is None else session.geometry
-        size, unit = (0.0, "") if geometry is None else voxel_of(geometry)
+        size, title = (
+            (0.0, "px") if geometry is None else (voxel_of(geometry)[0], size_title(geometry))
+        )
         # As text, in which an unknown size is itself.
-        shown = None if editor is None else (editor, editor.version, f"{size} {unit}")
+        shown = None if editor is None else (editor, editor.version, f"{size} {title}")
         panel.category.set_names(classes)
         if shown == self._shown_objects:
             return
         self._shown_objects = shown
         rows = rows_of(editor, geometry)
-        panel.set_rows(rows, 2 if geometry is None else geometry.ndim, unit)
+        panel.set_rows(rows, title)
 
     def show_stack(self, session: LayerSession | None) -> None:
         """Offer the axes along which the image has planes; without any the sections are hidden."""

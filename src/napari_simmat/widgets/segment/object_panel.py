@@ -129,7 +129,7 @@ class ObjectPanel(Panel):
         self.overlap.activated.connect(lambda index: self.overlap_chosen.emit(_OVERLAPS[index]))
         self.category.picked.connect(self.class_chosen)
         self.table.chosen.connect(lambda _: self.show_actions())
-        self.set_rows([], 2, "")
+        self.set_rows([])
 
     def _action(self, name: str, title: str, tip: str) -> QAction:
         action = QAction(title, self)
@@ -142,9 +142,9 @@ class ObjectPanel(Panel):
     def _on_save(self) -> None:
         self.acted.emit("save" if self.table.model().rowCount() else "load")
 
-    def set_rows(self, rows: Sequence[ObjectRow], ndim: int, unit: str) -> None:
-        """Show these objects; sizes have `unit`, or are counts if it is empty."""
-        self.table.set_rows(rows, ndim, unit)
+    def set_rows(self, rows: Sequence[ObjectRow], title: str = "px") -> None:
+        """Show these objects; `title` says the unit of their sizes."""
+        self.table.set_rows(rows, title)
         for name, action in self.entries.items():
             action.setEnabled(bool(rows) or name == "load")
         # Without objects a press loads some: that is what can be done then.

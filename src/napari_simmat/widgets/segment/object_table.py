@@ -12,7 +12,7 @@ from qtpy.QtCore import QAbstractTableModel, QItemSelectionModel, QModelIndex, Q
 from qtpy.QtGui import QColor, QFont, QPainter, QPaintEvent
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableView
 
-from napari_simmat.widgets.placement import ImageGeometry
+from napari_simmat.widgets.placement import ImageGeometry, time_axis_of
 from napari_simmat.widgets.segment.layer_editor import LayerEditor
 from napari_simmat.widgets.tones import tone_color
 
@@ -62,21 +62,37 @@ def rows_of(editor: LayerEditor | None, geometry: ImageGeometry | None) -> list[
 def voxel_of(geometry: ImageGeometry) -> tuple[float, str]:
     """Area or volume of a voxel and its unit, as in saved files, but for ml instead of mm³.
 
-    NaN and empty unless all axes share a unit.
+    Time is no side of a voxel. NaN and empty unless all other axes share a unit.
     """
     reference = geometry.kept_reference()
-    known = [reference.of(letter) for letter in geometry.axes]
+    axes = spatial_axes(geometry)
+    known = [reference.of(geometry.axes[axis]) for axis in axes]
     units = {"" if each is None else each[1] for each in known}
-    if geometry.ndim > 3 or len(units) > 1 or units & {"pixel", ""}:
+    if len(axes) > 3 or len(units) > 1 or units & {"pixel", ""}:
         return math.nan, ""
     sizes = [each[0] for each in known if each is not None]
     # The layer may be sheared.
-    part = abs(np.linalg.det(geometry.matrix[:-1, :-1])) / math.prod(geometry.spacing)
+    linear = geometry.matrix[:-1, :-1][np.ix_(axes, axes)]
+    spacing = [geometry.usual.spacing[axis] for axis in axes]
+    part = abs(np.linalg.det(linear)) / math.prod(spacing)
     unit = units.pop().replace("um", "\N{MICRO SIGN}m")
     voxel = math.prod(sizes) * float(part)
-    if geometry.ndim == 3 and unit == "mm":
+    if len(axes) == 3 and unit == "mm":
         return voxel / 1000, "ml"  # as radiologists say it
-    return voxel, f"{unit}{'²' if geometry.ndim == 2 else '³'}"
+    return voxel, f"{unit}{'²' if len(axes) == 2 else '³'}"
+
+
+def spatial_axes(geometry: ImageGeometry) -> list[int]:
+    """The axes of an image but that of time."""
+    time = time_axis_of(geometry)
+    return [axis for axis in range(geometry.ndim) if axis != time]
+
+
+def size_title(geometry: ImageGeometry) -> str:
+    """The title of the column of sizes: their unit, and that they add up over time."""
+    axes = spatial_axes(geometry)
+    unit = voxel_of(geometry)[1] or ("px" if len(axes) == 2 else "voxels")
+    return unit if len(axes) == geometry.ndim else f"{unit}, all t"
 
 
 class ObjectTableModel(QAbstractTableModel):
@@ -92,12 +108,12 @@ class ObjectTableModel(QAbstractTableModel):
         self._is_descending = False
         self._titles = ["id", "class", "px", "score"]
 
-    def set_rows(self, rows: Sequence[ObjectRow], ndim: int, unit: str) -> None:
-        """Show these objects; sizes have `unit`, or are counts if it is empty."""
+    def set_rows(self, rows: Sequence[ObjectRow], title: str = "px") -> None:
+        """Show these objects; `title` says the unit of their sizes."""
         self.beginResetModel()
         self.rows = list(rows)
         self._sort()
-        self._titles[2] = unit or ("px" if ndim == 2 else "voxels")
+        self._titles[2] = title
         self.endResetModel()
 
     def rowCount(self, parent: QModelIndex | None = None) -> int:  # noqa: N802 - Qt's name
@@ -213,11 +229,11 @@ class ObjectTable(QTableView):
         selection = self.selectionModel().selectedRows()
         return tuple(sorted(self._label(index) for index in selection))
 
-    def set_rows(self, rows: Sequence[ObjectRow], ndim: int, unit: str) -> None:
+    def set_rows(self, rows: Sequence[ObjectRow], title: str = "px") -> None:
         """Show these objects; chosen ones that still exist stay chosen."""
         before = self.value()
         self._filling = True
-        self._model.set_rows(rows, ndim, unit)
+        self._model.set_rows(rows, title)
         self.choose(before)
         self._filling = False
         if self.value() != before:
