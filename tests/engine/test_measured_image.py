@@ -20,7 +20,8 @@ def measured(chosen, *indices, names=NAMES, values=VALUES):
 
 def test_column_names_are_of_the_file_or_numbers_with_a_word():
     assert column_names(None, 2) == ["channel0", "channel1"]
-    assert column_names(("450", "DAPI"), 2) == ["channel450", "DAPI"]
+    assert column_names(("450", "DAPI"), 2) == ["450", "DAPI"]
+    assert column_names(("1", "0", "2"), 3) == ["1", "0", "2"], "not channel1 for the channel 0"
     assert column_names(None, 4, rgb=True) == ["red", "green", "blue", "alpha"]
     assert column_names(None, 3, rgb=True) == ["red", "green", "blue"]
 

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import tifffile
 
+from napari_simmat.io.itk import write_channels_itk
+from napari_simmat.io.nifti import write_channels_nifti
 from napari_simmat.io.readers import label_ending, read_image, read_labels
 from napari_simmat.io.reference import ImageReference, World, resample_job
 from napari_simmat.progress import finish
@@ -72,6 +74,15 @@ def test_bands_of_a_geotiff_keep_their_names(tmp_path):
     for interleave in ("pixel", "band"):
         path = make_geotiff(tmp_path, 6, names=names, interleave=interleave)
         assert read_image(path).channel_names == names
+
+
+@pytest.mark.parametrize(
+    ("ending", "write"), [(".nrrd", write_channels_itk), (".nii.gz", write_channels_nifti)]
+)
+def test_a_channel_without_a_name_takes_none_from_the_others(tmp_path, ending, write):
+    planes = {name: volume() for name in ("T1", "", "2")}
+    write(tmp_path / f"a{ending}", planes, axes="ZYX", reference=ImageReference())
+    assert read_image(tmp_path / f"a{ending}").channel_names == ("T1", "channel1", "2")
 
 
 def test_geotiff_is_placed_by_the_centers_of_its_pixels(tmp_path):

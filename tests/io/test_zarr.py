@@ -46,6 +46,21 @@ def test_zarr_ome_metadata_is_read(tmp_path, version, lazy_above):
     assert file.shape == (3, 8, 10)
 
 
+@pytest.mark.parametrize(
+    ("channels", "expected"),
+    [
+        ([{"label": "DAPI"}, {"label": ""}], ("DAPI", "channel1")),
+        ([{"color": "FF0000"}, {"label": "1"}], ("channel0", "1")),
+        ([{"label": ""}, {"label": None}], None),
+        ([{"label": "DAPI"}], None),
+    ],
+)
+def test_zarr_channels_keep_the_names_that_there_are(tmp_path, channels, expected):
+    path = ome(tmp_path / "a.ome.zarr", IMAGE, version=2)
+    zarr.open_group(path).attrs["omero"] = {"channels": channels}
+    assert read_image(path).channel_names == expected
+
+
 @pytest.mark.parametrize("lazy_above", [0, 2**28])
 def test_zarr_labels_with_one_channel_are_labels(tmp_path, monkeypatch, lazy_above):
     """Programs that give each OME-Zarr its five axes give them to label images as well."""

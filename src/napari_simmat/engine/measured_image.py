@@ -36,7 +36,7 @@ def column_names(names: Sequence[str] | None, count: int, *, rgb: bool = False) 
     Parameters
     ----------
     names
-        Those of the file; a name that is a number alone, as one without a name, gets a word.
+        Those of the file, which are kept; without any a channel is called by its number.
     count
         How many channels there are.
     rgb
@@ -44,8 +44,7 @@ def column_names(names: Sequence[str] | None, count: int, *, rgb: bool = False) 
     """
     if rgb:
         names = [*RGB, "alpha"][:count]
-    known = list(names) if names is not None else [str(number) for number in range(count)]
-    return [f"channel{name}" if name.isdecimal() else name for name in known]
+    return list(names or [f"channel{number}" for number in range(count)])
 
 
 def value_columns(

@@ -65,6 +65,17 @@ def planes_last(data: Any, axes: str) -> tuple[Any, str]:
     return data.transpose(order), "".join(target)
 
 
+def names_of_channels(names: Sequence[str | None], count: int) -> tuple[str, ...] | None:
+    """The names that a file gives its channels; one without a name has its number.
+
+    None if no channel has a name, if there is one channel, or if the names are not so many.
+    """
+    known = [(name or "").strip() for name in names]
+    if count < 2 or len(known) != count or not any(known):
+        return None
+    return tuple(name or f"channel{number}" for number, name in enumerate(known))
+
+
 def label_dtype(highest: int) -> np.dtype[Any]:
     """The smallest of uint16 and uint32 that holds `highest`."""
     return np.dtype(np.uint16 if highest <= np.iinfo(np.uint16).max else np.uint32)

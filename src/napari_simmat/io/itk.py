@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_simmat._text import format_list
-from napari_simmat.io.axes import labels_in_file_order, planes_last
+from napari_simmat.io.axes import labels_in_file_order, names_of_channels, planes_last
 from napari_simmat.io.files import format_size
 from napari_simmat.io.image_file import ImageFile, Reader, ReadOptions
 from napari_simmat.io.limits import DEFLATE_RATIO, Limits
@@ -147,7 +147,7 @@ def _channel_names(image: Any, channels: int) -> tuple[str, ...] | None:
     with suppress(ValueError):
         found = json.loads(image.GetMetaData(_CHANNELS))
         if isinstance(found, list) and len(found) == channels:
-            return tuple(map(str, found))
+            return names_of_channels(list(map(str, found)), channels)
     return None
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_simmat.io.axes import labels_in_file_order
+from napari_simmat.io.axes import labels_in_file_order, names_of_channels
 from napari_simmat.io.image_file import ImageFile, Reader, ReadOptions
 from napari_simmat.io.limits import DEFLATE_RATIO, Limits
 from napari_simmat.io.reference import ImageReference, World, readers_differ
@@ -127,7 +127,7 @@ def _channel_names(header: Any, count: int) -> tuple[str, ...] | None:
         with suppress(ValueError, AttributeError, TypeError):
             names = json.loads(extension.text.strip("\0 "))["channels"]
             if len(names) == count and all(isinstance(name, str) for name in names):
-                return tuple(names)
+                return names_of_channels(names, count)
     return None
 
 

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_simmat._text import format_list, format_shape, names_of_bands
-from napari_simmat.io.axes import as_array, distinct_axes, unnamed_axes
+from napari_simmat.io.axes import as_array, distinct_axes, names_of_channels, unnamed_axes
 from napari_simmat.io.captures import band_files, capture_stem, is_capture, names_bands
 from napari_simmat.io.dicom import DICOM, holds_dicom, is_dicom
 from napari_simmat.io.files import format_size
@@ -467,15 +467,16 @@ def read_with_bioio(path: Path, options: ReadOptions) -> ImageFile:
     data = image.get_image_dask_data(axes)
     if nbytes <= options.lazy_above:
         data = np.asarray(data)
-    names = [str(name) for name in image.channel_names or ()]
-    named = "C" in axes and len(names) == sizes.get("C") and len(set(names)) == len(names)
+    given = [str(name or "") for name in image.channel_names or ()]
+    names = names_of_channels(given, sizes["C"] if "C" in axes else 1)
+    named = names is not None and len(set(names)) == len(names)
     sizes_um = {letter: getattr(image.physical_pixel_sizes, letter, None) for letter in "ZYX"}
     scale = {letter: float(size) for letter, size in sizes_um.items() if size is not None}
     return ImageFile(
         path,
         data,
         axes,
-        channel_names=tuple(names) if named else None,
+        channel_names=names if named else None,
         scale=scale,
         units=dict.fromkeys(scale, "um"),
         rgb="S" in axes and sizes["S"] in (3, 4),

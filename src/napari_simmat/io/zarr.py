@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from napari_simmat.io.axes import planes_last, unnamed_axes
+from napari_simmat.io.axes import names_of_channels, planes_last, unnamed_axes
 from napari_simmat.io.files import OutputError, atomic_write
 from napari_simmat.io.image_file import ImageFile, LazyArray, Reader, ReadOptions
 from napari_simmat.io.limits import Limits
@@ -256,8 +256,11 @@ def _checked_axes(path: Path, letters: str, names: Sequence[str]) -> str:
 
 def _channel_names(metadata: Mapping[str, Any], count: int) -> tuple[str, ...] | None:
     channels = (metadata.get("omero") or {}).get("channels") or ()
-    names = [str(channel.get("label", "")) for channel in channels if isinstance(channel, Mapping)]
-    return tuple(names) if count > 1 and len(names) == count and all(names) else None
+    names = [
+        str(channel.get("label") or "") if isinstance(channel, Mapping) else ""
+        for channel in channels
+    ]
+    return names_of_channels(names, count)
 
 
 def _files(path: Path, limits: Limits) -> list[Path]:
