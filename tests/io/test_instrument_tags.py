@@ -1,9 +1,12 @@
 """Sizes in the tags of instruments, in files made as rosettasciio's and tifffile's examples are."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import tifffile
 
+from napari_simmat.io.instrument_tags import instrument_pixel_size
 from napari_simmat.io.readers import read_image
 from napari_simmat.io.tiff import read_tiff_reference
 
@@ -87,3 +90,21 @@ def test_metamorph(tmp_path):
     )
     image = read_image(write(tmp_path / "a.tif", None, "", description=text, software="MetaSeries"))
     assert image.scale == {"Y": 0.5, "X": 0.65}
+
+
+@pytest.mark.parametrize(
+    ("told", "sizes"),
+    [
+        ({"is_sis": True, "sis_metadata": {"pixelsizex": 2e-7, "pixelsizey": 1e-7}},
+         {"Y": (1e-7, "m"), "X": (2e-7, "m")}),
+        ({"is_tvips": True, "tvips_metadata": {"PixelSizeX": 2.0, "PixelSizeY": 1.0}},
+         {"Y": (1.0, "nm"), "X": (2.0, "nm")}),
+        ({"is_lsm": True, "lsm_metadata": {
+            "VoxelSizeX": 2e-7, "VoxelSizeY": 1e-7, "VoxelSizeZ": 0, "TimeIntervall": 0.5}},
+         {"Y": (1e-7, "m"), "X": (2e-7, "m"), "T": (0.5, "s")}),
+    ],
+)  # fmt: skip
+def test_tags_that_tifffile_reads_and_does_not_write(told, sizes):
+    page = SimpleNamespace(tags=tifffile.TiffTags(), description="")
+    tiff = SimpleNamespace(pages=SimpleNamespace(first=page), **told)
+    assert instrument_pixel_size(tiff) == sizes
