@@ -83,6 +83,23 @@ def test_objects_3d_refuses_prompts_with_ids(data, tmp_path, capsys):
     assert not (out / "b_labels.tif").exists()
 
 
+def test_objects_3d_are_numbered_without_holes(tmp_path):
+    """Two that begin on the first plane, one of them through all, and one on the last."""
+    stack = np.full((3, 96, 96), 30, np.uint8)
+    inside = np.hypot(*np.ogrid[-12:13, -12:13]) < 11
+    for plane, (y, x) in ((0, (8, 8)), (0, (60, 10)), (1, (8, 8)), (2, (8, 8)), (2, (55, 62))):
+        stack[plane, y : y + 25, x : x + 25][inside] = 200
+    path = tmp_path / "v.tif"
+    tifffile.imwrite(path, stack, photometric="minisblack", metadata={"axes": "ZYX"})
+    words = ["segment", str(path), "--model", "tiny", "--prompts", "auto", "--objects", "3d"]
+    assert main([*words, "--auto.points-per-side", "8", "--output", str(tmp_path / "out")]) == 0
+    labels = tifffile.imread(tmp_path / "out/v_labels.tif")
+    record = json.loads((tmp_path / "out/v.json").read_text())
+    assert [*np.unique(labels)] == [0, 1, 2, 3]
+    assert {each["label"] for each in record["objects"]} == {1, 2, 3}
+    assert len({*labels[:, 20, 20]}) == 1
+
+
 def test_propagate_without_prompts_is_refused(data, tmp_path, capsys):
     words = ["--model", "tiny", "--prompts", "auto", "--output", str(tmp_path / "out")]
     assert main(["segment", str(data / "b.tif"), *words, "--propagate"]) == 1

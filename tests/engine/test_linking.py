@@ -1,5 +1,7 @@
 """Objects linked over time: a drawn series with divisions, links by hand, the table."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -125,6 +127,17 @@ def test_lineage_links_made_and_cut_by_hand_change_ids():
     assert str(said.value) == NOT_LINKED.format(
         mother.label, mother.frame, other.label, other.frame
     )
+
+
+def test_lineage_that_is_numbered_has_ids_without_holes():
+    nodes = {Node(0, 3): ((0, 0), 4), Node(0, 9): ((9, 9), 4), Node(1, 12): ((0, 0), 4)}
+    nodes |= {Node(2, 13): ((0, 0), 4), Node(2, 20): ((5, 5), 4)}
+    links = {Node(1, 12): Node(0, 3), Node(2, 13): Node(1, 12)}
+    lineage = Lineage(nodes, links, is_numbered=True)
+    assert [*lineage.ids().values()] == [1, 2, 1, 1, 3]
+    assert [each.label for each in lineage.relabeled().tracks()] == [1, 2, 3]
+    assert [*replace(lineage, is_numbered=False).ids().values()] == [3, 9, 3, 3, 20]
+    assert lineage.cut(Node(0, 3), Node(1, 12)).ids()[Node(2, 13)] == 3
 
 
 def test_renumber_of_eight_bits_refuses_too_many_ids():

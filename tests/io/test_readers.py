@@ -12,6 +12,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+from napari_simmat.engine.image_stack import ArraySource
 from napari_simmat.io import memory, readers
 from napari_simmat.io.image_file import ImageFile, LazyArray
 from napari_simmat.io.readers import read_image, read_labels, stem_of
@@ -224,7 +225,8 @@ def test_tiff_colors_within_channels_are_refused(tmp_path):
         ("rgba.png", "RGBA", np.uint8, (20, 30, 4)),
         ("cmyk.jpg", "CMYK", np.uint8, (20, 30, 3)),
         ("palette.png", "P", np.uint8, (20, 30, 3)),
-        ("ink.png", "1", np.uint8, (20, 30)),
+        ("ink.png", "1", np.bool_, (20, 30)),  # as in all formats, and refused as an image
+        ("ink.bmp", "1", np.bool_, (20, 30)),
         ("alpha.png", "LA", np.uint8, (20, 30)),
     ],
 )
@@ -347,6 +349,19 @@ def test_nifti_without_nibabel_is_refused(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "nibabel", None)
     with pytest.raises(ValueError, match=r"needs the package nibabel; install it \(pip"):
         read_image(tmp_path / "scan.nii")
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.bmp", "a.tif", "a.npy"])
+def test_a_mask_is_label_1_in_all_formats_and_no_image_in_any(tmp_path, name):
+    mask = np.zeros((20, 30), bool)
+    mask[3:9, 4:20] = True
+    if name == "a.npy":
+        np.save(tmp_path / name, mask)
+    else:
+        Image.fromarray(mask).save(tmp_path / name)
+    np.testing.assert_array_equal(read_labels(tmp_path / name).data, mask.astype(np.uint8))
+    with pytest.raises(TypeError, match="values of type bool; images are integers or floats"):
+        ArraySource.of(read_image(tmp_path / name).data, None, name)
 
 
 def test_read_labels_palette_gives_indices(tmp_path):

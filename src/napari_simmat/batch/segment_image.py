@@ -347,13 +347,18 @@ def _explain(error: BaseException, target: Path) -> None:
 def _link_job(
     volume: LabelVolume, loaded: LoadedImage, link: LinkSettings
 ) -> Job[tuple[LabelVolume, Lineage]]:
-    """Link objects over time; their ids then follow the tracks."""
+    """Link objects over time or depth; their ids then follow the tracks.
+
+    These count from 1 unless prompts have ids, which only objects over time may have.
+    """
     from napari_simmat.engine.propagation import axis_spacing
 
     axis = link.axis or 0
     spacing = axis_spacing(loaded.axes, loaded.image.scale)
     spacing = (*spacing[:axis], *spacing[axis + 1 :])
     lineage = yield from link_objects_job(volume.labels, link, axis, spacing)
+    in_order = loaded.prompts is None or link.along == "depth"
+    lineage = replace(lineage, is_numbered=in_order)
     ids = lineage.ids()
     linked = LabelVolume(loaded.shape, (yield from relabel_job(volume.labels, lineage, axis)))
     hidden: dict[int, int] = {}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
@@ -72,10 +72,14 @@ class Lineage:
         number of pixels.
     links
         For each object that has one, the object that it was before.
+    is_numbered
+        Whether ids are 1, 2, ... in the order in which objects begin, and not those of the first
+        frames.
     """
 
     nodes: Mapping[Node, Measurement]
     links: Mapping[Node, Node] = field(default_factory=dict)
+    is_numbered: bool = False
 
     @classmethod
     def of_labels(
@@ -117,19 +121,20 @@ class Lineage:
     def ids(self) -> dict[Node, int]:
         """The id of each object: that of its first frame, or the next free one if that is in use.
 
-        Who divides ends; each daughter has an id of its own.
+        If it `is_numbered`, always the next free one, from 1. Who divides ends; each daughter has an id of its own.
         """
         daughters = self.daughters()
         ids: dict[Node, int] = {}
         used: set[int] = set()
-        free = max((node.label for node in self.nodes), default=0) + 1
+        highest = max((node.label for node in self.nodes), default=0)
+        free = 1 if self.is_numbered else highest + 1
         for node in sorted(self.nodes):
             before = self.links.get(node)
             if before is not None and len(daughters[before]) == 1:
                 ids[node] = ids[before]
                 continue
             label = node.label
-            if label in used:
+            if self.is_numbered or label in used:
                 label, free = free, free + 1
             used.add(label)
             ids[node] = label
@@ -165,7 +170,7 @@ class Lineage:
         others = [node for node in self.daughters().get(first, ()) if node != second]
         if len(others) > 1:
             raise ValueError(DIVIDED_ALREADY.format(first.label))
-        return Lineage(self.nodes, {**self.links, second: first})
+        return replace(self, links={**self.links, second: first})
 
     def cut(self, first: Node, second: Node) -> Lineage:
         """Without the link between two objects.
@@ -180,8 +185,8 @@ class Lineage:
             raise ValueError(
                 NOT_LINKED.format(first.label, first.frame, second.label, second.frame)
             )
-        return Lineage(
-            self.nodes, {node: before for node, before in self.links.items() if node != second}
+        return replace(
+            self, links={node: before for node, before in self.links.items() if node != second}
         )
 
     def relabeled(self) -> Lineage:

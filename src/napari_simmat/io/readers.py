@@ -334,13 +334,13 @@ def read_picture(path: Path, options: ReadOptions) -> ImageFile:
         if deep:  # Pillow would cut these colors to 8 bits
             imagecodecs: Any = import_module("imagecodecs")
             data: NDArray[Any] = imagecodecs.png_decode(path.read_bytes())
-        elif picture.mode in ("L", "RGB", "RGBA", "F", "LA", *_GRAY16):
+        elif picture.mode in ("1", "L", "RGB", "RGBA", "F", "LA", *_GRAY16):  # 1: bool
             data = _pixels(picture)
         elif picture.mode in ("P", "PA"):
             colors = "RGBA" if picture.has_transparency_data else "RGB"
             data = _pixels(picture if options.palette else picture.convert(colors))
         else:
-            data = _pixels(picture.convert("L" if picture.mode == "1" else "RGB"))
+            data = _pixels(picture.convert("RGB"))
     notes: tuple[str, ...] = () if turned == 1 else (TURNED.format(turned),)
     if path.suffix.lower() not in PICTURES.endings:
         notes = (*notes, CALLED.format(kind.format, path.suffix or "nothing"))
