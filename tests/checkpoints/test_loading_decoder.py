@@ -3,10 +3,11 @@
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
-from napari_simmat.checkpoints.catalog import PUBLISHED_WEIGHTS
+from napari_simmat.checkpoints.catalog import BY_MICRO_SAM, PUBLISHED_WEIGHTS
 from napari_simmat.checkpoints.checkpoint import save_checkpoint
 from napari_simmat.checkpoints.library import export_job, remove
 from napari_simmat.checkpoints.loading import load_model
@@ -14,9 +15,11 @@ from napari_simmat.checkpoints.registry import find_model
 from napari_simmat.checkpoints.teaching import save_taught
 from napari_simmat.cli import main
 from napari_simmat.engine.object_kind import ObjectKind
+from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.settings import CHANGED_ENCODER, AutomaticSettings
 from napari_simmat.io.files import sha256_of
 from napari_simmat.models.expected_size import ExpectedSize
+from napari_simmat.models.spec import Normalization
 from napari_simmat.progress import finish
 from tests.decoders import narrow_states, put_published
 from tests.model_files import import_file
@@ -85,6 +88,67 @@ def test_exported_file_holds_both(tmp_path, monkeypatch, caplog):
     torch.save(sam, tmp_path / "plain.pt")
     assert not import_file(tmp_path / "plain.pt").spec.finds_instances
     assert load_model("plain").decoder is None
+
+
+def test_file_that_micro_sam_trained_gets_its_preprocessing(tmp_path, monkeypatch):
+    """As the published ones: each channel from its minimum to its maximum, also of 8 bits."""
+    sam, state = narrow_states(monkeypatch)
+    torch.save({"model_state": sam, "decoder_state": state}, tmp_path / "cells.pt")
+    torch.save(sam, tmp_path / "plain.pt")
+    wanted = Normalization(low=0, high=100)
+    assert import_file(tmp_path / "cells.pt").spec.normalization == wanted
+    spec = load_model("cells").spec
+    assert spec.normalization == wanted
+    assert BY_MICRO_SAM in spec.description
+    assert import_file(tmp_path / "plain.pt").spec.normalization.keep_uint8
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_values_are_those_of_micro_sam_up_to_its_rounding(tmp_path, monkeypatch, dtype, channels):
+    """Its ``_to_image`` cuts off the fraction: v - min, / (max + 1e-7), * 255, as uint8."""
+    sam, state = narrow_states(monkeypatch)
+    torch.save({"model_state": sam, "decoder_state": state}, tmp_path / "cells.pt")
+    shape = (24, 30) if channels == 1 else (24, 30, 3)
+    image = np.random.default_rng(0).integers(20, 90, shape).astype(dtype)
+    values = image.reshape(24, 30, channels).astype(np.float32)
+    values -= values.min((0, 1))
+    values /= values.max((0, 1)) + 1e-7
+    theirs = np.broadcast_to((255 * values).astype(np.uint8), (24, 30, 3))
+    predictor = Predictor(load_model(tmp_path / "cells.pt"), "cpu")
+    predictor.set_image(image, channel_axis=None if channels == 1 else -1)
+    ours = np.moveaxis(predictor.stack.normalized(), 0, -1)
+    assert (ours - theirs).min() > -1e-3
+    assert (ours - theirs).max() < 1
+
+
+def test_preprocessing_of_weights_that_do_not_tell_is_stated(user_folder, tmp_path, monkeypatch):
+    sam, _ = narrow_states(monkeypatch)
+    torch.save(sam, tmp_path / "plain.pt")
+    entry = import_file(tmp_path / "plain.pt", preprocessing="micro-sam")
+    assert entry.path == user_folder / "models" / "plain.safetensors"
+    model = load_model("plain")
+    assert model.spec.normalization == Normalization(low=0, high=100)
+    assert "micro-sam" in model.spec.description
+    expected = load_model(tmp_path / "plain.pt").network.state_dict()
+    for name, each in model.network.state_dict().items():
+        torch.testing.assert_close(each, expected[name], rtol=0, atol=0)
+    copy = finish(export_job("plain", tmp_path / "copy.safetensors"))
+    assert load_model(copy).spec.normalization == model.spec.normalization
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [("stardist", "There is no preprocessing 'stardist'"), ("sam", "import it without")],
+)
+def test_preprocessing_that_cannot_be_is_refused(tmp_path, monkeypatch, given, words):
+    sam, _ = narrow_states(monkeypatch)
+    torch.save(sam, tmp_path / "plain.pt")
+    path = tmp_path / "plain.pt"
+    if given == "sam":
+        path = import_file(path, "described", preprocessing="medsam").path
+    with pytest.raises(ValueError, match=words):
+        import_file(path, "again", preprocessing=given)
 
 
 @pytest.mark.parametrize(

@@ -404,6 +404,7 @@ _RGB = tuple(
         ("blue", 103.53, 57.375),
     )
 )
+BY_MICRO_SAM = "It holds micro-sam's decoder, so images are preprocessed as micro-sam does."
 _LONGEST = InputSize(method="longest", size=1024)
 PREPROCESSING = {
     "sam": Preprocessing(_RGB, Normalization(keep_uint8=True), _LONGEST, "stock"),
@@ -429,6 +430,8 @@ PREPROCESSING = {
     ),
 }
 """By publisher."""
+OF_SAM = ("sam", "micro_sam", "medsam")
+"""Those in which networks of SAM's own architecture are trained."""
 
 
 def published_spec(
@@ -452,8 +455,15 @@ def published_spec(
     )
 
 
-def sam_spec(name: str, architecture: str, sha256: str, *, with_decoder: bool = False) -> ModelSpec:
-    """Describe a file of the user's own with the tensors and preprocessing of SAM, SAM 2 or 3.
+def sam_spec(
+    name: str,
+    architecture: str,
+    sha256: str,
+    *,
+    with_decoder: bool = False,
+    preprocessing: str = "",
+) -> ModelSpec:
+    """Describe a file of the user's own with the tensors of SAM, SAM 2 or 3.
 
     Parameters
     ----------
@@ -464,15 +474,22 @@ def sam_spec(name: str, architecture: str, sha256: str, *, with_decoder: bool = 
     sha256
         Of the file.
     with_decoder
-        Whether it holds micro-sam's decoder, too.
+        Whether it holds micro-sam's decoder, too; then micro-sam has trained it, on images as it
+        preprocesses them.
+    preprocessing
+        A name in `PREPROCESSING`; by default that of the architecture, or micro-sam's.
     """
     base = Base(name=name, architecture=architecture, sha256=sha256)
     description = f"Your own weights of the shape of {foundation_title(architecture)}."
-    preprocessing = "sam2" if base.is_sam2 else "sam"
+    usual = "sam2" if base.is_sam2 else "sam"
     words = {"modality": "RGB", "description": description}
     if architecture == "sam3":
-        preprocessing, words["license"] = "sam3", base.binding_license
+        usual, words["license"] = "sam3", base.binding_license
+    elif with_decoder and usual == "sam":
+        usual = "micro_sam"
+        words["description"] = f"{description} {BY_MICRO_SAM}"
     decoder = "here" if with_decoder else "none"
+    preprocessing = preprocessing or usual
     return _spec(name, base, preprocessing, instance_decoder=decoder, **words)
 
 

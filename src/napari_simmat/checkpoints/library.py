@@ -23,7 +23,7 @@ from typing import Any
 from napari_simmat import __version__
 from napari_simmat._text import format_list, import_problem
 from napari_simmat.checkpoints.authors import MODALITIES, convert_authors_file_job
-from napari_simmat.checkpoints.catalog import PUBLISHED_WEIGHTS
+from napari_simmat.checkpoints.catalog import OF_SAM, PUBLISHED_WEIGHTS, foundation_title, sam_spec
 from napari_simmat.checkpoints.checkpoint import file_kind, read_model_card, save_checkpoint
 from napari_simmat.checkpoints.loading import (
     VOCABULARY,
@@ -90,6 +90,7 @@ def import_file_job(
     *,
     modality: str | None = None,
     base: str | None = None,
+    preprocessing: str | None = None,
 ) -> Job[ModelEntry]:
     """Copy a checkpoint, a base or SAM weights into the user's folder.
 
@@ -106,6 +107,9 @@ def import_file_job(
         Sensor of a file of the authors' code, one of `checkpoints.authors.MODALITIES`.
     base
         Name of the SAM weights that such a file was trained on; ``vit_b`` by default.
+    preprocessing
+        How images were preprocessed for SAM weights that do not tell: one of `PREPROCESSINGS`. The
+        weights are written with that description, as a checkpoint that holds them all.
 
     Raises
     ------
@@ -117,6 +121,8 @@ def import_file_job(
     path = Path(path).expanduser()
     kind = file_kind(path)
     chosen = path.stem if name is None else name
+    if preprocessing is not None:
+        return (yield from _import_described_job(path, chosen, preprocessing))
     if modality is not None or base is not None:
         return (yield from _import_authors_job(path, chosen, modality, base))
     if kind == "torch":
@@ -143,6 +149,44 @@ def import_file_job(
     if words is not None and words.is_file():
         yield from copy_job(words, target.with_name(f"{chosen}.{VOCABULARY}"))
     return find_model(chosen)
+
+
+PREPROCESSINGS = tuple(name.replace("_", "-") for name in OF_SAM)
+"""Names that a user gives."""
+UNKNOWN_PREPROCESSING = "There is no preprocessing {!r}; use one of {}."
+SAYS_ITSELF = "{} describes itself, its preprocessing too; import it without --preprocessing."
+IS_PUBLISHED = (
+    "{} is published as {}, whose preprocessing is known; import it without --preprocessing."
+)
+NOT_OF_SAM = "{} is no SAM of ViT-B, L or H, but {}, which has one preprocessing; leave it out."
+
+
+def _import_described_job(path: Path, name: str, preprocessing: str) -> Job[ModelEntry]:
+    """Write SAM weights into the user's folder with a description that names a preprocessing."""
+    if preprocessing not in PREPROCESSINGS:
+        known = format_list(PREPROCESSINGS)
+        raise ValueError(UNKNOWN_PREPROCESSING.format(preprocessing, known))
+    if not holds_plain_weights(path):
+        raise ValueError(SAYS_ITSELF.format(path.name))
+    check_name_free(name)
+    whole = yield from assemble_job(path)
+    if whole.published is not None:
+        raise ValueError(IS_PUBLISHED.format(path.name, whole.published.name))
+    base = whole.spec.base
+    if base.is_sam2 or base.architecture == "sam3":
+        raise ValueError(NOT_OF_SAM.format(path.name, foundation_title(base.architecture)))
+    spec = sam_spec(
+        name,
+        base.architecture,
+        base.sha256,
+        with_decoder=whole.decoder is not None,
+        preprocessing=preprocessing.replace("-", "_"),
+    )
+    described = f"Your own weights, for images preprocessed as by {preprocessing}."
+    target = user_folder("models") / f"{name}.safetensors"
+    tensors = {**whole.tensors, **with_decoder_names(whole.decoder or {})}
+    save_checkpoint(target, replace(spec, description=described), tensors, bundled=True)
+    return find_model(name)
 
 
 def _import_authors_job(

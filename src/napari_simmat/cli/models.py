@@ -254,6 +254,7 @@ def import_(
     name: str | None = None,
     modality: str | None = None,
     base: str | None = None,
+    preprocessing: str | None = None,
     console: OutputOptions = DEFAULT_OUTPUT,
 ) -> None:
     """Copy a checkpoint (.safetensors) or weights with SAM's tensors (.pth) into your models.
@@ -262,6 +263,7 @@ def import_(
     simmat models import sam_vit_b_01ec64.pth
     simmat models import from-a-colleague.safetensors --name thermal-2
     simmat models import checkpoint_best.pth --modality rgbnir --name rgb-nir
+    simmat models import my-finetuned.pth --preprocessing micro-sam
     ```
 
     Files never execute anything: pickles are read by PyTorch's weights-only loader alone.
@@ -278,11 +280,15 @@ def import_(
         t_500 or rgbt_500.
     base
         For such a checkpoint: the name of the SAM weights it was trained on; vit_b by default.
+    preprocessing
+        How images were preprocessed for SAM weights that do not tell: sam, micro-sam (each channel
+        from its minimum to its maximum) or medsam. A file with micro-sam's decoder tells.
     """
     from napari_simmat.checkpoints.library import import_file_job
 
     terminal = console.terminal()
-    entry = terminal.watch(import_file_job(file, name, modality=modality, base=base))
+    job = import_file_job(file, name, modality=modality, base=base, preprocessing=preprocessing)
+    entry = terminal.watch(job)
     terminal.say(f"{entry.name} is ready: {entry.path}")
     terminal.result(_entry_values(entry))
 
