@@ -10,6 +10,7 @@ from napari_simmat.batch.plan import (
     BROKEN_LINK,
     LONG_NAME,
     MAX_NAME_BYTES,
+    OTHER_CASE,
     PROMPT_ENDINGS,
     OutputFiles,
     Plan,
@@ -108,6 +109,19 @@ def test_plan_leaves_out_recorded_outputs():
     assert "output of an earlier run" in made.skipped[0].why
     with pytest.raises(ValueError, match=r"No image is left to segment\..*a_labels\.tif"):
         planned("a_labels.tif")
+
+
+def test_plan_takes_one_of_two_names_that_differ_in_case(tmp_path):
+    first, other, more = touch("A.tif", "a.tif", "b.tif")
+    if first.samefile(other):
+        pytest.skip("this file system ignores case")
+    made = planned(first, other, more, prompts="auto")
+    assert [task.image for task in made.tasks] == [first, more]
+    [skipped] = made.skipped
+    assert (skipped.image, skipped.failed) == (other, True)
+    assert skipped.why == OTHER_CASE.format("A.tif")
+    with pytest.raises(ValueError, match=r"A\.tif is given twice"):
+        planned(first, other, first, prompts="auto")
 
 
 def test_plan_folder_mirrors_subfolders():

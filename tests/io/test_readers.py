@@ -432,10 +432,18 @@ def test_read_image_missing_file_is_said(tmp_path):
         ("short.npy", b"\x93NUMPY\x01\0", r"short\.npy could not be read"),
         ("short.nii", b"\x5c\x01\0\0" + bytes(200), r"short\.nii could not be read"),
         ("short.nii.gz", b"\x1f\x8b\x08\0", r"short\.nii\.gz could not be read"),
+        ("a.czi", b"ZISRAWFILE", r"NumPy .* file \(pip install bioio bioio-czi\)\.$"),
+        ("a.ND2", b"\xda\xce\xbe\x0a", r"\(pip install bioio bioio-nd2\)\.$"),
+        ("a.oib", b"\xd0\xcf\x11\xe0", r"\(e\.g\. pip install bioio bioio-czi\)\.$"),
+        ("foreign.tif", b"ZISRAWFILE", r"OME-Zarr, DICOM[^(]*\.$"),
+        ("empty.czi", b"", r"the file is empty; give .* BIF\.$"),
         ("script.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n", r"script\.eps: unsupported file type"),
     ],
 )
-def test_read_image_broken_or_foreign_file_is_refused(tmp_path, name, content, sentence):
+def test_read_image_broken_or_foreign_file_is_refused(
+    tmp_path, monkeypatch, name, content, sentence
+):
+    monkeypatch.setattr(readers, "has_bioio", lambda: False)
     if ".nii" in name:
         pytest.importorskip("nibabel")
     (tmp_path / name).write_bytes(content)

@@ -82,6 +82,10 @@ LONG_NAME = (
     "The name of {} is too long: that of an output would have {} bytes, and at most {} are "
     "possible. Rename the image."
 )
+OTHER_CASE = (
+    "Its name differs from {} in the case of letters alone, so that some file systems cannot hold "
+    "the outputs of both. Rename one."
+)
 
 CTC_FILE = re.compile(r"mask\d+\.tif|res_track\.txt")
 """Names in a result folder of the Cell Tracking Challenge."""
@@ -367,7 +371,7 @@ def plan(
             f"There is no prompt file {prompts}; give a CSV of points or shapes, a label image, "
             f"{SAME_STEM} or {AUTO}."
         )
-    planned = _plan_images(inputs.images, output, prompts, extras)
+    planned = _without_namesakes(_plan_images(inputs.images, output, prompts, extras))
     tasks = tuple(image for image in planned if isinstance(image, SegmentTask))
     skipped = tuple(image for image in planned if isinstance(image, SkippedImage))
     if not tasks:
@@ -517,6 +521,30 @@ def _prompt_file(image: Path, prompts: str) -> Path | None:
             "Name one with --prompts, or keep only one beside the image."
         )
     return beside[0]
+
+
+def _without_namesakes(
+    planned: Sequence[SegmentTask | SkippedImage],
+) -> list[SegmentTask | SkippedImage]:
+    """Skip images whose names differ from that of an earlier one in case alone.
+
+    A file system that ignores case, onto which results may be copied, cannot hold both outputs.
+    """
+    kept: list[SegmentTask | SkippedImage] = []
+    seen: dict[str, Path] = {}
+    for one in planned:
+        if isinstance(one, SegmentTask):
+            first = seen.setdefault(_same_name(one.image), one.image)
+            if not _is_same_file(first, one.image):
+                one = SkippedImage(one.image, OTHER_CASE.format(first.name), failed=True)
+        kept.append(one)
+    return kept
+
+
+def _is_same_file(one: Path, other: Path) -> bool:
+    if os.path.realpath(one) == os.path.realpath(other):
+        return True
+    return os.path.exists(one) and os.path.exists(other) and os.path.samefile(one, other)
 
 
 def _check_outputs_differ(tasks: Sequence[SegmentTask]) -> None:

@@ -266,7 +266,10 @@ def _read(path: Path, options: ReadOptions) -> ImageFile:
             file = read_with_bioio(path, options)
         else:
             problem = "unsupported file type" if start else "the file is empty"
-            raise RefusedFileError(f"Cannot read {path.name}: {problem}; give one of {_READABLE}.")
+            other = _bioio_advice(path) if start else ""
+            raise RefusedFileError(
+                f"Cannot read {path.name}: {problem}; give one of {_READABLE}{other}."
+            )
     except Exception as error:  # a broken file makes a reader raise anything
         raise unreadable(path.name, error) from error
     options.limits.check_array(path.name, file.data.shape, file.data.dtype)
@@ -429,6 +432,31 @@ def has_bioio() -> bool:
     return find_spec("bioio") is not None
 
 
+_BIOIO_READERS = {
+    ".czi": "bioio-czi",
+    ".lif": "bioio-lif",
+    ".nd2": "bioio-nd2",
+    ".dv": "bioio-dv",
+    ".r3d": "bioio-dv",
+    ".sldy": "bioio-sldy",
+    ".gif": "bioio-imageio",
+}
+"""Packages that read files of an ending with bioio."""
+
+
+def _bioio_advice(path: Path) -> str:
+    """That bioio may read a file, as the end of a sentence; empty where the name denies it."""
+    if path.suffix.lower() in IMAGE_ENDINGS:
+        return ""
+    return f", or install bioio and its reader for the file ({_reader_command(path)})"
+
+
+def _reader_command(path: Path) -> str:
+    """How bioio's reader for a file is installed."""
+    known = _BIOIO_READERS.get(path.suffix.lower())
+    return f"pip install bioio {known}" if known else "e.g. pip install bioio bioio-czi"
+
+
 def is_bioio_file(path: Path) -> bool:
     """Whether bioio is installed and has a reader for a file."""
     if not has_bioio():
@@ -453,7 +481,7 @@ def read_with_bioio(path: Path, options: ReadOptions) -> ImageFile:
     except unsupported:
         raise RefusedFileError(
             f"Cannot read {path.name}: unsupported file type, also by bioio's installed readers; "
-            "install the one for it (e.g. pip install bioio-czi), or save it as TIFF."
+            f"install the one for it ({_reader_command(path)}), or save it as TIFF."
         ) from None
     order, shape = str(image.dims.order), tuple(int(size) for size in image.shape)
     sizes = dict(zip(order, shape, strict=True))
