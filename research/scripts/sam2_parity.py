@@ -74,8 +74,8 @@ def main() -> None:
     with torch.inference_mode():
         if not given.films:
             compare_masks(theirs, ours, torch.randn(1, 3, SIDE, SIDE))
-        for size in SIZES:
-            compare_film(theirs, ours, size)
+        for extent in SIZES:
+            compare_film(theirs, ours, extent)
 
 
 def compare_edgetam() -> None:
@@ -175,7 +175,8 @@ def compare_film(theirs: Any, ours: Sam2Network, size: tuple[int, int]) -> None:
     rng = np.random.default_rng(0)
     film = rng.normal(120, 40, (1, *size, 3)) + rng.normal(0, 12, (LENGTH, *size, 3))
     film = film.clip(0, 255).astype(np.uint8)
-    shown, found = [], {}
+    shown: list[Tensor] = []
+    found: dict[int, Tensor] = {}
     encode, recall = ours.encode_job, ours.recall
 
     def noting_input(image: Tensor, *others: Any) -> Any:
@@ -187,7 +188,8 @@ def compare_film(theirs: Any, ours: Sam2Network, size: tuple[int, int]) -> None:
         found[predictor.plane[0]] = masks.logits[0]
         return masks, memory
 
-    ours.encode_job, ours.recall = noting_input, noting_logits
+    watched: Any = ours
+    watched.encode_job, watched.recall = noting_input, noting_logits
     predictor = Predictor(model_of(ours), "cpu", "exact")
     predictor.set_image(film, channel_axis=-1)
     for index in range(1, LENGTH):
@@ -198,7 +200,7 @@ def compare_film(theirs: Any, ours: Sam2Network, size: tuple[int, int]) -> None:
         outlines[index, height // 3 : height // 2 + index, width // 3 : 3 * width // 5] = True
     prompts = [Prompt(mask=outlines[index], object=1, plane=(index,)) for index in GIVEN]
     [track] = Propagator(predictor, NEVER_ENDS).propagate(prompts)
-    ours.encode_job, ours.recall = encode, recall
+    watched.encode_job, watched.recall = encode, recall
     state = film_state(torch.cat(shown), size)
     for index in GIVEN:
         theirs.add_new_mask(state, index, 1, torch.from_numpy(outlines[index]))
