@@ -121,7 +121,8 @@ class Lineage:
     def ids(self) -> dict[Node, int]:
         """The id of each object: that of its first frame, or the next free one if that is in use.
 
-        If it `is_numbered`, always the next free one, from 1. Who divides ends; each daughter has an id of its own.
+        If it `is_numbered`, always the next free one, from 1. Who divides ends; each daughter has
+        an id of its own.
         """
         daughters = self.daughters()
         ids: dict[Node, int] = {}
