@@ -244,10 +244,10 @@ def test_table_of_a_folder_stays_that_of_its_run(discs, tmp_path):
     before = first.table
     file.write_text("image,label,class\na,1,NA\n", "utf-8")
     pd.testing.assert_frame_equal(first.table, before)
-    text = "image,label,class,area\na,1,NA,\nb,2,007,3\nb,3,,4\n"
+    text = "image,label,class,area\na,1,NA,\nb,2,007,3\nb,3,,4\nb,4,'=1+1,5\n"
     table = replace(first, _tables=(("", text),)).table
-    assert table["class"].tolist() == ["NA", "007", ""]
-    assert table["area"].isna().tolist() == [True, False, False]
+    assert table["class"].tolist() == ["NA", "007", "", "=1+1"]
+    assert table["area"].isna().tolist() == [True, False, False, False]
 
 
 def test_size_that_is_stated_counts_and_is_replayed(discs, tmp_path):

@@ -19,6 +19,7 @@ from napari_simmat.io.files import (
     log_file,
     logged,
     read_csv,
+    read_table,
     remove,
     sha256_of,
     write_table,
@@ -137,6 +138,25 @@ def test_write_table_floats_have_eight_digits(tmp_path):
     assert path.read_bytes() == b'label,name,area_um2,mean\n1,"a,""b""",0.33333333,\n2,,,\n'
     with path.open(newline="") as stream:
         assert next(csv.DictReader(stream))["name"] == 'a,"b"'
+
+
+FORMULAS = ["=1+1", "+cmd", "-2+3", "@SUM(A1)", "\tx", "'=1+1", "''@a"]
+PLAIN = ["-12.5", "+5", "-inf", "-1e-05", "'quoted'", "", "NA", "a=b", "007"]
+
+
+def test_texts_that_are_formulas_are_guarded_and_read_as_they_were(tmp_path):
+    rows = [{"label": -1, "class": text, "x": -0.5} for text in (*FORMULAS, *PLAIN)]
+    for path in (tmp_path / "once.csv", tmp_path / "again.csv"):
+        write_table(path, ["label", "class", "x"], rows)
+        with path.open(newline="") as stream:
+            cells = list(csv.DictReader(stream))
+        assert [row["class"] for row in cells] == [*(f"'{text}" for text in FORMULAS), *PLAIN]
+        assert {(row["label"], row["x"]) for row in cells} == {("-1", "-0.5")}
+        with path.open(newline="") as stream:
+            columns, read = read_table(stream)
+            rows = list(read)  # texts, numbers too, as a table of several tables writes them again
+        assert columns == ["label", "class", "x"]
+        assert [row["class"] for row in rows] == [*FORMULAS, *PLAIN]
 
 
 def test_hash_job_yields_bytes_and_returns_the_hash(tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import glob
 import io
 import logging
@@ -23,7 +22,7 @@ from napari_simmat.engine.files.objects import EXTRA_FORMATS, format_problem
 from napari_simmat.engine.files.spatial import write_spatialdata
 from napari_simmat.engine.files.tables import TABLE_FORMATS
 from napari_simmat.engine.measurements import with_shares
-from napari_simmat.io.files import atomic_write, write_table, write_text
+from napari_simmat.io.files import atomic_write, read_table, write_table, write_text
 from napari_simmat.progress import Job, Progress
 
 log = logging.getLogger(__name__)
@@ -204,5 +203,5 @@ def _replaced(
 
 
 def _read(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    lines = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"), newline=""))
-    return list(lines.fieldnames or ()), list(lines)
+    columns, rows = read_table(io.StringIO(path.read_text(encoding="utf-8"), newline=""))
+    return columns, list(rows)

@@ -61,6 +61,7 @@ from napari_simmat.engine.settings import (
     PropagationSettings,
 )
 from napari_simmat.engine.table_settings import TableSettings
+from napari_simmat.io.files import as_text
 from napari_simmat.io.part import WHOLE, ImagePart
 from napari_simmat.progress import finish
 
@@ -231,6 +232,8 @@ class FolderSegmentation:
                 na_values=[""],
             )
             found = found.fillna(dict.fromkeys(_TEXT_COLUMNS, ""))
+            for name in found.columns.intersection(_TEXT_COLUMNS):
+                found[name] = found[name].map(as_text)
             if image:
                 found.insert(0, "image", image)
             frames.append(found)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import os
 import platform
@@ -25,7 +24,14 @@ from napari_simmat.batch.record import read_record
 from napari_simmat.batch.segment_image import TaskOutcome
 from napari_simmat.engine.files.tables import TABLE_FORMATS
 from napari_simmat.engine.measurements import with_shares
-from napari_simmat.io.files import atomic_outputs, partial_paths, remove, write_table, write_text
+from napari_simmat.io.files import (
+    atomic_outputs,
+    partial_paths,
+    read_table,
+    remove,
+    write_table,
+    write_text,
+)
 
 SUMMARY_TABLE, SUMMARY_PAGE = "simmat-summary.csv", "simmat-report.html"
 ALL_OBJECTS = "simmat-objects.csv"
@@ -108,10 +114,9 @@ def _indices(outcomes: Iterable[TaskOutcome]) -> list[str]:
     return [index for record in records for index in record.request.settings.table.indices]
 
 
-def _read_table(path: Path) -> tuple[Sequence[str], Iterator[dict[str, str]]]:
+def _read_table(path: Path) -> tuple[list[str], Iterator[dict[str, str]]]:
     """Columns and rows of a table of objects; the rows are read one by one."""
-    lines = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"), newline=""))
-    return lines.fieldnames or (), lines
+    return read_table(io.StringIO(path.read_text(encoding="utf-8"), newline=""))
 
 
 def summary_rows(plan: Plan, outcomes: Sequence[TaskOutcome]) -> list[SummaryRow]:

@@ -9,6 +9,7 @@ import json
 import logging
 import math
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -265,13 +266,36 @@ def format_size(size: int) -> str:
     return f"{size} bytes"
 
 
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+"""How a text begins that spreadsheets would compute, with the apostrophes that prevent it."""
+
+
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
-    """Write rows as CSV with a header line; missing values stay empty, floats get eight digits."""
+    """Write rows as CSV with a header line; missing values stay empty, floats get eight digits.
+
+    A text that a spreadsheet would take for a formula gets an apostrophe in front, as OWASP advises
+    (https://owasp.org/www-community/attacks/CSV_Injection); `read_table` takes it off.
+    """
     with path.open("w", newline="", encoding="utf-8", errors=_ESCAPED) as stream:
         writer = csv.DictWriter(stream, list(columns), restval="", lineterminator="\n")
         writer.writeheader()
         for row in rows:
             writer.writerow({name: _cell(value) for name, value in row.items()})
+
+
+def read_table(lines: Iterable[str]) -> tuple[list[str], Iterator[dict[str, str]]]:
+    """Columns of a table that `write_table` wrote, and its rows, which are read one by one."""
+    reader = csv.DictReader(lines)
+    rows = (
+        {name: as_text(cell) if isinstance(cell, str) else cell for name, cell in row.items()}
+        for row in reader
+    )
+    return list(reader.fieldnames or ()), rows
+
+
+def as_text(cell: str) -> str:
+    """The text that a cell of `write_table` means."""
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
 MAY_NOT_BE_READ = "{} may not be read; change its permissions, or copy it to a folder of yours."
@@ -322,10 +346,23 @@ def write_text(path: Path, text: str) -> None:
 
 
 def _cell(value: object) -> object:
-    """A float with eight digits, so that the text is the same on all machines; NaN is empty."""
+    """A float with eight digits, so that the text is the same on all machines; NaN is empty.
+
+    A text that is a number, as in a row of another table, stays as it is.
+    """
+    if isinstance(value, str) and _FORMULA.match(value) and not _is_number(value):
+        return f"'{value}"
     if isinstance(value, Real) and not isinstance(value, Integral):
         return "" if math.isnan(value) else f"{float(value):.8g}"
     return value
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -16,6 +15,7 @@ from napari_simmat.engine.files.object_set import ObjectSet
 from napari_simmat.engine.files.outline_reading import LARGEST_LIST, OTHER_SHAPE, usual_axes
 from napari_simmat.io.axes import same_except_singletons
 from napari_simmat.io.dicom_seg import write_seg
+from napari_simmat.io.files import read_table
 from napari_simmat.io.itk import write_labels_itk
 from napari_simmat.io.nifti import write_labels_nifti
 from napari_simmat.io.readers import read_labels
@@ -125,5 +125,5 @@ def table_beside(path: Path) -> dict[int, Mapping[str, Any]]:
     if not is_named_so or not table.is_file() or table.stat().st_size > LARGEST_LIST:
         return {}
     with table.open(newline="", encoding="utf-8", errors="replace") as stream:
-        rows = csv.DictReader(stream)
+        _, rows = read_table(stream)
         return {int(row["label"]): row for row in rows if (row.get("label") or "").isdecimal()}
