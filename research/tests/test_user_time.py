@@ -16,7 +16,7 @@ def test_seconds_are_those_of_the_acts():
     assert time.seconds == pytest.approx(2.9 + 2.5 + 0.7 + 3)
 
 
-def test_line_is_slower_in_a_narrow_tunnel_and_no_faster_in_a_wide_one():
+def test_line_is_slower_in_a_narrow_tunnel_alone():
     def seconds(tolerance):
         time = UserTime()
         time.line(100, tolerance)
