@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from napari_simmat.models.object_decoder import ObjectDecoder
 from napari_simmat.models.tiny import TinyNetwork
-from napari_simmat.progress import Job, Progress
+from napari_simmat.progress import Job
 from napari_simmat.training.devices import Devices
 from napari_simmat.training.run_folder import STATE_FILE, RunFolder, read_state
 from napari_simmat.training.trainer import Trainer
@@ -35,10 +35,11 @@ from simmat_research.scene_pool import MEAN, STD, ScenePool, augment_scene, scen
 
 CROPS = (160, 192, 256)
 """Sides of crops in pixels: a decoder sees some context."""
+POOL = 320
+"""Scenes from which the crops of a step are cut."""
 AHEAD = 8
 """Steps whose crops wait."""
 LOG, LOG_EVERY = "log.jsonl", 50
-VALIDATION_STEPS = 24
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +96,7 @@ class ObjectCrops(Dataset[ObjectBatch]):
 
     def __getitem__(self, step: int) -> ObjectBatch:
         if self._pool is None:
-            self._pool = ScenePool(self.config.seed, self._drawer(), augment_scene)
+            self._pool = ScenePool(self.config.seed, self._drawer(), augment_scene, size=POOL)
         crops = self._pool.crops(step, 0, sizes=CROPS)
         return ObjectBatch((crops.images - MEAN) / STD, map_targets(crops.labels.numpy()))
 
@@ -133,7 +134,9 @@ def train_decoder_job(
         if state is not None:
             trainer.restore(state)
         task.begin(trainer.step)
-        yield from trainer.run_job()
+        if trainer.step < config.steps:
+            yield from trainer.run_job()
+            trainer.save()
         return task.averaged
 
 
@@ -143,7 +146,10 @@ class DecoderTraining:
     def __init__(self, config: DecoderConfig, network: TinyNetwork) -> None:
         torch.manual_seed(config.seed)
         self.config = config
-        self.decoder = ObjectDecoder().train().to(memory_format=torch.channels_last)
+        decoder: nn.Module = ObjectDecoder().train()
+        decoder = decoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        assert isinstance(decoder, ObjectDecoder)
+        self.decoder = decoder
         self.averaged = copy.deepcopy(self.decoder).eval().requires_grad_(False)
         self.module = _Module(self.decoder, network)
         ends = (self.decoder.lateral8, self.decoder.head)
@@ -173,7 +179,7 @@ class DecoderTraining:
             seed=self.config.seed,
             max_norm=1.0,
             rate=self.config.rate,
-            batch=lambda step, part: next(self._crops),
+            batch=lambda *_: next(self._crops),
             after_step=self.average,
             state=self.state,
             load=self.load,
@@ -186,8 +192,9 @@ class DecoderTraining:
     def average(self, step: int) -> None:
         """Update the averaged decoder."""
         decay = min(self.config.average, (1 + step) / (10 + step))
-        ours = list(self.averaged.parameters())
-        torch._foreach_lerp_(ours, list(self.decoder.parameters()), 1 - decay)
+        ours: list[Tensor] = [*self.averaged.parameters()]
+        theirs: list[Tensor] = [*self.decoder.parameters()]
+        torch._foreach_lerp_(ours, theirs, 1 - decay)
 
     def state(self) -> dict[str, Any]:
         """Both decoders."""

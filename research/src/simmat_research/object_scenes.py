@@ -28,7 +28,6 @@ from simmat_research.canvas import (
     polygon,
     random_position,
     rectangle,
-    rotation,
 )
 from simmat_research.layouts import LAYOUTS, SceneLayout, grow_colony, tissue
 from simmat_research.renderers import FAMILIES, blur, degrade, gaussian, render, uneven_light
@@ -134,7 +133,8 @@ def unlike_grains(rng: Generator, shape: Shape) -> Drawing:
     for _ in range(int(log_uniform(rng, 8, 200))):
         radius = log_uniform(rng, low, high)
         center = random_position(rng, shape, margin=-radius / 2)
-        outline = blob(rng, radius, rough, rng.uniform(1, 1.8)) if kind is blob else kind(rng, radius)
+        more = (rough, rng.uniform(1, 1.8)) if kind is blob else ()
+        outline = kind(rng, radius, *more)
         if overlap or not _taken(canvas, outline, center):
             canvas.fill(outline, center)
     return canvas.drawing()
@@ -212,8 +212,8 @@ def rough_ground(scene: Scene, rng: Generator) -> Floats:
     return image + rng.uniform(0.005, 0.06) * gaussian(rng, scene.shape)
 
 
-RODS = {"palisades": 2, "chains": 2, "bent_colony": 3, "rods": 2}
-GRAINS = {"packed_grains": 2, "unlike_grains": 2, "crystals": 2}
+RODS: dict[str, float] = {"palisades": 2, "chains": 2, "bent_colony": 3, "rods": 2}
+GRAINS: dict[str, float] = {"packed_grains": 2, "unlike_grains": 2, "crystals": 2}
 MIXES: dict[str, tuple[float, dict[str, float]]] = {
     "phase_contrast": (3, RODS),
     "adherent_cells": (1, {**RODS, "cells": 2, "nucleated": 2}),
@@ -233,8 +233,9 @@ MIXES: dict[str, tuple[float, dict[str, float]]] = {
 
 def draw_object_scene(rng: Generator) -> DrawnScene:
     """Draw a scene (3, H, W) of `MIXES`, or one without objects."""
-    sides = np.exp(rng.uniform(*np.log(_SIDES), 2)).astype(int)
-    shape = (int(sides[0]), int(sides[1]))
+    low, high = np.log(_SIDES)
+    height, width = np.exp(rng.uniform(low, high, 2)).astype(int).tolist()
+    shape = height, width
     if rng.random() < _EMPTY_SHARE:
         return DrawnScene(_bare_ground(rng, shape), np.zeros(shape, np.int32))
     names = list(MIXES)
@@ -262,7 +263,7 @@ def draw_object_scene(rng: Generator) -> DrawnScene:
 def _bare_ground(rng: Generator, shape: Shape) -> Floats:
     """Texture, grain or shading (3, H, W) in which there is nothing."""
     kinds = (texture, photograph, pattern, lambda r, s: smooth_field(r, s, r.uniform(8, 60)))
-    ground = np.asarray(kinds[rng.integers(4)](rng, shape), np.float32)
+    ground: Floats = np.asarray(kinds[rng.integers(4)](rng, shape), np.float32)
     ground = ground if ground.ndim == 2 else ground.mean(-1)
     ground = blur(ground / (ground.std() + 1e-6), rng.uniform(0, 2))
     ground = ground * uneven_light(rng, shape, rng.uniform(0, 0.6))

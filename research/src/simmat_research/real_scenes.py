@@ -200,7 +200,7 @@ def _split(path: Path, files: Sequence[LabeledFile]) -> dict[str, str]:
 
 
 def _scene(source: RealSource, content: LabeledImage, rng: Generator) -> DrawnScene:
-    values, labels = _plane(content, rng)
+    values, labels = image_plane(content, rng)
     area = np.bincount(labels.ravel())
     area[0] = 0
     ids = np.flatnonzero(area >= MIN_AREA)
@@ -222,7 +222,9 @@ def _scene(source: RealSource, content: LabeledImage, rng: Generator) -> DrawnSc
     return DrawnScene(random_normalize(changed, rng), ids_there, source.filled)
 
 
-def _plane(content: LabeledImage, rng: Generator) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+def image_plane(
+    content: LabeledImage, rng: Generator
+) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
     """Values (C, H, W) and ids (H, W) of a random plane with objects; alpha is left out."""
     labels = content.labels
     planes = [plane for plane in np.ndindex(*labels.shape[:-2]) if (labels[plane] > 0).any()]

@@ -217,6 +217,12 @@ def random_normalize(image: NDArray[np.floating], rng: Generator) -> Image:
     return _rescale_percentiles(image, low, high, joint=rng.random() < 0.5)
 
 
+def stretched(values: NDArray[np.floating]) -> Image:
+    """Channels (C, H, W), 1 or 3, as the foundation sees them: the usual percentiles to 0..255."""
+    image = values[0] if len(values) == 1 else np.moveaxis(values, 0, -1)
+    return np.ascontiguousarray(_rescale_percentiles(image, 0.5, 99.9, joint=False))
+
+
 def _window_contrast(
     image: NDArray[np.floating], labels: NDArray[np.int32], rng: Generator
 ) -> DrawnScene:

@@ -1,8 +1,8 @@
 """All objects of a plane by `tiny`'s decoder: at several scales, each where its chance is best.
 
-Objects are seen best at some ten to forty pixels, so the plane is decoded as it is, at a half and at
-a quarter, and enlarged where its objects are narrow. Of all scales the regions (`object_regions`)
-are taken in the order of their chances, each on what the better ones leave.
+Objects are seen best at some ten to forty pixels, so the plane is decoded as it is, at a half and
+at a quarter, and enlarged where its objects are narrow. Of all scales the regions
+(`object_regions`) are taken in the order of their chances, each on what the better ones leave.
 """
 
 from __future__ import annotations

@@ -149,7 +149,9 @@ def _tree(owners: list[NDArray[np.intp]]) -> tuple[sparse.csr_array, NDArray[np.
     for belongs in reversed(owners):
         ancestry.append(belongs[ancestry[-1]])
     ancestry.reverse()  # for each level the seed that a basin belongs to
-    rows, columns, parent = [], [], []
+    rows: list[NDArray[np.intp]] = []
+    columns: list[NDArray[np.intp]] = []
+    parent: list[int] = []
     region_of: NDArray[np.intp] = np.zeros(0, np.intp)
     for at, seeds in enumerate(ancestry):
         count = int(seeds.max(initial=0))
@@ -215,10 +217,10 @@ def _measures(
     open_ground = across @ np.where(b == 0, length, 0)
     depth = ndi.distance_transform_edt(basins > 0)
     numbers = np.arange(count)
-    peaks = [
-        np.nan_to_num(ndi.maximum(each, basins, numbers)) for each in (depth, maps.depth)
-    ]
-    deepest, top = (np.asarray(members.multiply(each[None]).max(axis=1).todense()).ravel() for each in peaks)
+    deepest, top = (
+        _largest(members, np.nan_to_num(ndi.maximum(each, basins, numbers)))
+        for each in (depth, maps.depth)
+    )
     said = (members @ np.bincount(basins.ravel(), maps.width.ravel(), minlength=count)) / area
     sides = np.zeros(count)
     for side in (basins[0], basins[-1], basins[:, 0], basins[:, -1]):
@@ -243,6 +245,11 @@ def _measures(
         np.stack(shape, axis=1),
     ]
     return np.concatenate(parts, axis=1).astype(np.float32)
+
+
+def _largest(members: sparse.csr_array, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The largest value (N,) of the basins (B + 1,) of each region; all are at least 0."""
+    return np.asarray(members.multiply(values[None]).max(axis=1).todense()).ravel()
 
 
 def _border(basins: Labels) -> tuple[NDArray[np.int32], ...]:

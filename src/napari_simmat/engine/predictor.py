@@ -556,7 +556,7 @@ class Predictor:
     def object_maps_job(
         self, index: int | Sequence[int], box: tuple[slice, slice], transform: InputTransform
     ) -> Job[ObjectMaps]:
-        """What `tiny`'s decoder of all objects predicts of a part of a plane, as `transform` has it.
+        """The maps of `tiny`'s decoder of all objects, of a part of a plane, at a scale.
 
         If a GPU's memory runs out, it is computed again on the CPU.
         """
@@ -586,7 +586,8 @@ class Predictor:
         shares = maps[:WIDTH].sigmoid().numpy()
         widths = (maps[WIDTH].clamp(-3, 4).exp() * WIDTH_UNIT).numpy()
         half = features[:, : -(-height // 2), : -(-width // 2)].float().cpu().numpy()
-        return ObjectMaps(*shares, widths, half)
+        inside, depth, outline, contact = shares
+        return ObjectMaps(inside, depth, outline, contact, widths, half)
 
     def object_chances(self, measures: NDArray[np.float32]) -> NDArray[np.float32]:
         """The chance that a region is an object (N,), of what is measured of it (N, M)."""

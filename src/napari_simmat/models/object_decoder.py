@@ -136,7 +136,7 @@ def decode_image_job(
         here = Progress(done, len(tiles), "encoding")
         encoded = yield from with_progress(network.features_job(tile.cut(image)), here)
         found = decoder(encoded)
-        part = Encoded(found.features, tuple(tile.cut(image).shape[-2:]), {"maps": found.maps})
+        part = Encoded(found.features, encoded.input_size, {"maps": found.maps})
         whole = place_tile(whole, tile, part, (height, width))
     assert whole is not None
     return DecodedMaps(whole.maps["maps"], whole.embedding)

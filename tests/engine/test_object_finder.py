@@ -1,0 +1,101 @@
+"""All objects by the decoder of `tiny`, on discs that can be counted."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from napari_simmat import Predictor, load_model, segment_everything
+from napari_simmat.engine.automatic_postprocessing import MaskCandidates, PixelBox
+from napari_simmat.engine.object_finder import find_objects_job, zoomed
+from napari_simmat.engine.settings import AutomaticSettings
+from napari_simmat.evaluation.metrics import pairwise_iou
+from napari_simmat.models.spec import Model
+from napari_simmat.progress import finish
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return load_model("tiny")
+
+
+def discs(radius: float, rows: int = 3, columns: int = 4) -> tuple[NDArray, NDArray[np.int32]]:
+    """Bright discs in rows on noisy ground, and their ids."""
+    pitch = 3 * radius + 6
+    y, x = np.indices((int(rows * pitch), int(columns * pitch)))
+    labels = np.zeros(y.shape, np.int32)
+    for number in range(rows * columns):
+        row, column = divmod(number, columns)
+        middle = (row + 0.5) * pitch, (column + 0.5) * pitch
+        labels[(y - middle[0]) ** 2 + (x - middle[1]) ** 2 <= radius**2] = number + 1
+    noise = np.random.default_rng(0).normal(0, 6, y.shape)
+    return (60 + 120 * (labels > 0) + noise).clip(0, 255).astype(np.uint8), labels
+
+
+@pytest.mark.parametrize("radius", [5, 12, 40, 90])
+def test_discs_of_any_size_are_found(model: Model, radius: float) -> None:
+    image, labels = discs(radius)
+    predictor = Predictor(model, "cpu")
+    predictor.set_image(image)
+    found = segment_everything(predictor)
+    overlaps = pairwise_iou(found.labels.astype(np.int32), labels)
+    assert len(found) == 12
+    assert (overlaps.max(0) > 0.8).all()
+
+
+def test_image_without_objects_has_none(model: Model) -> None:
+    predictor = Predictor(model, "cpu")
+    predictor.set_image(np.full((96, 128), 7, np.uint8))
+    assert not len(segment_everything(predictor))
+
+
+def proposals(model: Model, image: NDArray, box: PixelBox | None = None) -> MaskCandidates:
+    predictor = Predictor(model, "cpu")
+    finish(predictor.open_image_job(image))
+    return finish(find_objects_job(predictor, (), box))
+
+
+def test_proposals_share_no_pixel_and_come_again_the_same(model: Model) -> None:
+    image, _ = discs(12)
+    first, again = proposals(model, image), proposals(model, image)
+    assert first.known == again.known
+    covered = np.zeros(image.shape, int)
+    for number, each in enumerate(first.known):
+        covered[each.box.slices] += first.mask(number)
+    assert covered.max() == 1
+    assert first.disjoint
+
+
+def test_part_of_a_plane_is_seen_by_itself(model: Model) -> None:
+    image, labels = discs(12)
+    box = PixelBox(0, 0, image.shape[0], image.shape[1] // 2)
+    found = proposals(model, image, box)
+    assert found.shape == box.size
+    assert sum(each.quality > 0.5 for each in found.known) == 6
+    assert labels[box.slices].max() > 0
+
+
+def test_threshold_is_the_chance(model: Model) -> None:
+    image, _ = discs(12)
+    predictor = Predictor(model, "cpu")
+    predictor.set_image(image)
+    scores = segment_everything(predictor, AutomaticSettings(quality=0.3)).scores
+    strict = segment_everything(predictor, AutomaticSettings(quality=0.9))
+    assert len(strict) == np.count_nonzero(scores > 0.9)
+
+
+def test_clicks_find_them_as_before_when_asked(model: Model) -> None:
+    image, labels = discs(12)
+    predictor = Predictor(model, "cpu")
+    predictor.set_image(image)
+    found = segment_everything(predictor, AutomaticSettings(by="clicks"))
+    overlaps = pairwise_iou(found.labels.astype(np.int32), labels)
+    assert (overlaps.max(0) > 0.8).all()
+    assert predictor.encodes > 0
+
+
+def test_input_of_a_scale_is_padded(model: Model) -> None:
+    predictor = Predictor(model, "cpu")
+    finish(predictor.open_image_job(np.zeros((200, 301), np.uint8)))
+    half = zoomed(predictor.input_transform((200, 301)), 0.5)
+    assert half.resized == (100, 150)
+    assert half.padded == (128, 160)
