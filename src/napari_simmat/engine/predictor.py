@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import reprlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,17 +29,18 @@ from napari_simmat.engine.result import Result
 from napari_simmat.engine.settings import Compute, Precision, Quality
 from napari_simmat.models.expected_size import ExpectedSize
 from napari_simmat.models.network import ClickEstimates
+from napari_simmat.models.spec import Model
 from napari_simmat.progress import Job, Progress, finish, with_progress
 
 if TYPE_CHECKING:
     from napari_simmat.models.network import Encoded
     from napari_simmat.models.sam2_memory import Memories, ObjectMemory
-    from napari_simmat.models.spec import Model
 
 T = TypeVar("T")
 OTHER_IMAGE = (
     "One image at a time: another thread has set another one. Give each thread its own Predictor."
 )
+NO_MODEL = "A predictor reads a loaded model, load_model(...), not {}."
 NO_IMAGE = "There is no image yet; call set_image first."
 
 
@@ -91,6 +93,8 @@ class Predictor:
         cache: EmbeddingCache | None = None,
         quality: Quality = "fast",
     ) -> None:
+        if not isinstance(model, Model):
+            raise TypeError(NO_MODEL.format(reprlib.repr(model)))
         if quality not in get_args(Quality):
             raise ValueError(f"Quality is fast or best, not {quality!r}.")
         self.model = model
