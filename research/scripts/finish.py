@@ -1,9 +1,10 @@
-"""How many actions finish an image: a simulated user, in several ways.
+"""How many seconds and actions finish an image: a simulated user, in several ways.
 
 ``python research/scripts/finish.py run --output finish --development development`` finishes each
 image in each way of `simmat_research.finishing.WAYS`, a line of ``finish.jsonl`` for each; those
 that are there are not repeated, so that it resumes. ``table --output finish`` prints the report's
-tables and writes ``finish.csv``.
+tables and writes ``finish.csv``. Both take some of the images and ways only:
+``--sources blood_smear drawn``, ``--images smear_00``, ``--ways "by hand" clicks``.
 
 The images are those of ``learn.py`` on which all objects are labeled: the built-in foundation has
 seen none of these sources, except that settings were chosen on some of the development set.
@@ -57,6 +58,7 @@ MISSED_ON = ("leaf_microct", "grid_00"), ("mars_rocks", "img_538")
 """Images on which nothing but a box for each object, and its correction, leads to the end."""
 WEBP_QUALITY = 70
 GROUPS = {"held out": COMPLETE, "development": ("development",), "drawn": ("drawn",)}
+SOURCES: tuple[str, ...] = sum(GROUPS.values(), ())
 
 
 def main() -> None:
@@ -69,27 +71,49 @@ def main() -> None:
     parser.add_argument("--source", default="nanoshapes")
     parser.add_argument("--each", choices=list(WAYS))
     parser.add_argument("--hand", type=float, default=1.0, help="times as unsteady as usual")
-    parser.add_argument("--ways", nargs="*", default=list(WAYS), choices=list(WAYS))
+    parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=list(WAYS))
+    parser.add_argument("--sources", nargs="+", default=list(SOURCES), choices=list(SOURCES))
+    parser.add_argument("--images", nargs="+", help="names; by default all of the sources")
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
     path = options.output / "finish.jsonl"
     if options.what == "run":
-        run(options.base, options.development, path, options.ways, options.hand)
+        images = images_of(options.sources, options.images)
+        run(options.base, options.development, path, images, options.ways, options.hand)
     elif options.what == "folder":
         run_folder(options.base, options.source, options.output, options.each)
     elif options.what == "picture":
         draw(options.base, options.development, options.output / "finishing-misses.webp")
     else:
-        show(path)
+        show(path, options.sources, options.images, options.ways)
 
 
-def run(base_name: str, development: Path, path: Path, ways: list[str], hand: float) -> None:
-    """Add a line for each image and way that has none."""
-    base = load_model(base_name)
-    done = {(row["source"], row["image"], row["way"]) for row in rows_of(path)}
-    images = [each for each in held_out_images() if each[0] in COMPLETE]
+def images_of(sources: list[str], names: list[str] | None = None) -> list[tuple[str, str]]:
+    """Source and name of the report's images, of some sources and of some names or of all."""
+    images = held_out_images() if set(sources) & set(COMPLETE) else []
     images += [("development", name) for name in DEVELOPMENT]
     images += [("drawn", name) for name in DRAWN]
+    images = [each for each in images if each[0] in sources]
+    there = [name for _, name in images]
+    if missing := sorted(set(names or ()) - set(there)):
+        raise SystemExit(f"No image is named {', '.join(missing)}; there are {', '.join(there)}.")
+    return [each for each in images if names is None or each[1] in names]
+
+
+def run(
+    base_name: str,
+    development: Path,
+    path: Path,
+    images: list[tuple[str, str]],
+    ways: list[str],
+    hand: float,
+) -> None:
+    """Add a line for each image and way that has none."""
+    base = load_model(base_name)
+    rows, by = rows_of(path), {"model": base.spec.name, "hand": hand}
+    if others := {f"{row['model']} and hand {row['hand']:g}" for row in rows if row | by != row}:
+        raise SystemExit(f"{path} is of {', '.join(others)}; give another --output.")
+    done = {(row["source"], row["image"], row["way"]) for row in rows}
     for source, name in images:
         for way in ways:
             if (source, name, way) in done:
@@ -97,7 +121,7 @@ def run(base_name: str, development: Path, path: Path, ways: list[str], hand: fl
             image = read(source, name, development)
             user = SimulatedUser(np.asarray(image.labels), hand=hand)
             finished = finish_image(way, Setting(base, image, user))
-            row = {"source": source, "image": name, "way": way, **finished._asdict()}
+            row = {"source": source, "image": name, "way": way, **by, **finished._asdict()}
             with path.open("a") as file:
                 file.write(json.dumps(row) + "\n")
             print(row, flush=True)
@@ -123,7 +147,8 @@ def run_folder(base_name: str, source: str, output: Path, each: str | None) -> N
         writer.writeheader()
         for name, done in zip(names, finished, strict=True):
             writer.writerow({"image": name, **done._asdict()})
-            print(f"{name}: {done.actions / done.objects:.2f} actions per object", done, flush=True)
+            seconds, actions = done.seconds / done.objects, done.actions / done.objects
+            print(f"{name}: {seconds:.2f} s, {actions:.2f} actions per object", done, flush=True)
 
 
 def draw(base_name: str, development: Path, target: Path) -> None:
@@ -165,23 +190,36 @@ def boxed_masks(setting: Setting) -> NDArray[np.int32]:
 
 def rows_of(path: Path) -> list[dict[str, Any]]:
     """The lines so far."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    if any("processor" not in row for row in rows):
+        raise SystemExit(f"{path} is from before seconds were counted; give another --output.")
+    return rows
 
 
-def show(path: Path) -> None:
+def show(path: Path, chosen: list[str], names: list[str] | None, ways: list[str]) -> None:
     """Print a table for each group of images, and write the rows as CSV.
 
-    Images that are not finished in all ways yet are left out.
+    Images that are not finished in all of the ways yet are left out.
     """
-    known = [{**row, "drawn": row.get("drawn", 0.0)} for row in rows_of(path)]
-    ways_of = Counter((row["source"], row["image"]) for row in known)
-    rows = [row for row in known if ways_of[row["source"], row["image"]] == len(WAYS)]
+    rows = [
+        row
+        for row in rows_of(path)
+        if row["source"] in chosen
+        and row["way"] in ways
+        and row["image"] in (names or [row["image"]])
+    ]
+    ways_of = Counter((row["source"], row["image"]) for row in rows)
+    rows = [row for row in rows if ways_of[row["source"], row["image"]] == len(ways)]
+    if not rows:
+        raise SystemExit(
+            f"No image in {path} is finished in all of these ways; name them by --ways."
+        )
     rows.sort(key=lambda row: list(WAYS).index(row["way"]))
     with path.with_suffix(".csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    for title, sources in {**GROUPS, "all": sum(GROUPS.values(), ())}.items():
+    for title, sources in {**GROUPS, "all": SOURCES}.items():
         mine = [row for row in rows if row["source"] in sources]
         if not mine:
             continue

@@ -87,9 +87,9 @@ def mend(base: str) -> Iterator[Mended]:
                 outline = outline_length(user.labels == label)
                 row: list[Any] = [source, name, label, clicks, user.is_done(label, clicked)]
                 for mend_by in (user.box_and_scribbles, user.box_and_pen):
-                    before = user.drawn
+                    before = user.time.drawn
                     actions, mask = mend_by(predictor, label)
-                    drawn = (user.drawn - before) / outline
+                    drawn = (user.time.drawn - before) / outline
                     row += [actions, user.is_done(label, mask), round(drawn, 2)]
                 yield Mended(*row)
 

@@ -84,7 +84,7 @@ def outline_objects(base: str) -> Iterator[Outlined]:
 def drawings(user: SimulatedUser, label: int) -> dict[str, tuple[str, Line]]:
     """Kind and vertices (N, 2) of each way to outline an object."""
     truth = user.labels == label
-    lines = {name: outline_of(truth, 1, off) for name, off in HANDS.items()}
+    lines = {name: outline_of(truth, 1, off).line for name, off in HANDS.items()}
     found = {name: ("polygon", line) for name, line in lines.items()}
     exact = next(iter(lines.values()))
     for count in VERTICES:

@@ -1,13 +1,17 @@
 """What finishing an image costs: a simulated user who wants all of its objects.
 
 The user clicks into the deepest pixel of the largest wrong part (`evaluation.ground_truth`), at
-most `MAX_CLICKS` times an object, and an object is done at an IoU of `DONE`. An action is a click,
-a box, a stroke on the ground, a press of a button, or the deletion of a wrong object. A way of
-finishing proposes objects first, after some preparation, or none; the user deletes those that are
-wrong and makes the objects that are missing. With a pen the user corrects by lines instead of
-clicks (`strokes`): along the middle of what is wrong, or around it, or around the whole object
+most `MAX_CLICKS` times an object, and an object is done at an IoU of `DONE`. What that costs are
+seconds, of acting and of waiting (`user_time`), and actions: a click, a box, a stroke on the
+ground, a press of a button, or the deletion of a wrong object. The hand is not quite steady, in
+clicks and boxes (`pointing`) as in lines (`strokes`).
+
+A way of finishing proposes objects first, after some preparation, or none; the user looks at each,
+deletes those that are wrong and makes the objects that are missing. With a pen the user corrects by
+lines instead of clicks: along the middle of what is wrong, or around it, or around the whole object
 where that is shorter; each is an action, and the length of the lines is counted. A proposal that is
-a draft gives way to an object that the user makes in its place, without being deleted.
+a draft gives way to an object that the user makes in its place, without being deleted. Who does
+without a program outlines each object by one line.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -28,10 +33,12 @@ from napari_simmat.engine.kind_learning import weigh_masks_job
 from napari_simmat.engine.mask_proposals import propose_masks_job
 from napari_simmat.engine.masks import Mask, label_windows
 from napari_simmat.engine.object_kind import WORTHWHILE, ObjectKind, met_objects
+from napari_simmat.engine.outlines import shape_mask
 from napari_simmat.engine.pixel_forest import segment_by_forest
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.refinement import Refiner
+from napari_simmat.engine.result import Result
 from napari_simmat.engine.scribbles import points_along
 from napari_simmat.engine.settings import LOOKS_THRESHOLDS, AutomaticSettings
 from napari_simmat.evaluation.ground_truth import GroundTruthObject
@@ -41,16 +48,18 @@ from napari_simmat.models.spec import Model
 from napari_simmat.progress import finish
 from napari_simmat.training.adapting import FewShotConfig
 from napari_simmat.training.few_shot import learn_objects
+from simmat_research.pointing import Box, Point, box_around, click_into, part_at
 from simmat_research.strokes import (
     OUTLINE_UNSTEADINESS,
-    Line,
+    Stroke,
+    half_width,
     largest_part,
-    length_of,
     line_around,
     outline_length,
     outline_of,
     scribble_over,
 )
+from simmat_research.user_time import EFFECTIVE_WIDTH, REACTION, UserTime
 
 MAX_CLICKS = 10
 """Clicks and boxes after which the user gives an object up."""
@@ -80,35 +89,28 @@ class Offer:
     labels
         (Y, X) proposed objects.
     predictor
-        Answers the clicks that follow.
-    actions
-        Of the preparation.
+        Answers the prompts that follow; None if the user does without.
     made
         (Y, X) masks of the objects that the user made meanwhile, by their true ids.
     offered
         Whether what was learned is used.
-    waited
-        Seconds for which the user waited, by the clock.
     drafts
         Whether wrong ones give way to objects that are made in their place.
-    boxes
-        Whether the objects that are missing are made by boxes instead of clicks.
+    by
+        How the objects that are missing are made: by clicks; by boxes corrected by clicks,
+        scribbles or a pen; or without a predictor by hand, at the time of a steady hand or by the
+        steering law.
     kind
         What was learned of the objects, for the next image.
-    correct
-        By what boxes are corrected.
     """
 
     labels: Labels
-    predictor: Predictor
-    actions: int = 0
+    predictor: Predictor | None
     made: Labels | None = None
     offered: bool = False
-    waited: float = 0.0
     drafts: bool = False
-    boxes: bool = False
+    by: Literal["clicks", "boxes", "scribbles", "pen", "hand", "hand, steering"] = "clicks"
     kind: ObjectKind | None = None
-    correct: Literal["clicks", "scribbles", "pen"] = "clicks"
 
 
 class Finished(NamedTuple):
@@ -118,8 +120,10 @@ class Finished(NamedTuple):
     ----------
     objects
         True objects.
+    seconds
+        Of acting and waiting (`user_time`), if proposals are accepted by default.
     actions
-        If proposals are accepted by default.
+        Likewise.
     confirmed
         Proposals that stay; as many actions more, if each must be confirmed.
     remaining
@@ -132,13 +136,14 @@ class Finished(NamedTuple):
         Objects that were given up.
     offered
         Whether what was learned was used.
-    waited, seconds
-        Seconds that the user waited before going over the image; processor seconds in all.
+    waited, processor
+        Seconds for which the user waited, by the clock; processor seconds in all.
     drawn
         Length of all lines, in lengths of the outlines of all objects: 1 as if all were drawn.
     """
 
     objects: int
+    seconds: float
     actions: int
     confirmed: int
     remaining: int
@@ -148,20 +153,21 @@ class Finished(NamedTuple):
     left: int
     offered: bool
     waited: float
-    seconds: float
+    processor: float
     drawn: float = 0.0
 
 
 @dataclass
 class SimulatedUser:
-    """Makes the objects of one image by clicks and boxes.
+    """Makes the objects of one image by clicks, boxes and lines.
 
     Parameters
     ----------
     labels
         (Y, X), all objects of the image.
     seed
-        Draws the objects that are taught, and where the ground is stroked.
+        Draws the objects that are taught, where the ground is stroked, and where clicks and boxes
+        are placed.
     hand
         How unsteady it is, beside the usual one.
     """
@@ -170,8 +176,7 @@ class SimulatedUser:
     seed: int = 0
     hand: float = 1.0
     objects: dict[int, GroundTruthObject] = field(init=False)
-    drawn: float = field(default=0.0, init=False)
-    """Length of all lines so far, in pixels."""
+    time: UserTime = field(default_factory=UserTime, init=False)
 
     def __post_init__(self) -> None:
         self.objects = {
@@ -188,24 +193,24 @@ class SimulatedUser:
     def click(self, predictor: Predictor, label: int) -> tuple[int, Mask]:
         """Click until an object is done; the number of clicks, and the mask (Y, X)."""
         truth = self.objects[label]
-        prompt = Prompt(points=(truth.middle,), labels=(1,), object=label)
+        point = self._click_into(self.labels == label, truth.middle, label, 0)
+        prompt = Prompt(points=(point,), labels=(1,), object=label)
         return self._correct(predictor, truth, prompt)
 
     def box(self, predictor: Predictor, label: int) -> tuple[int, Mask]:
         """The same, beginning with a box."""
-        truth = self.objects[label]
-        return self._correct(predictor, truth, Prompt(box=truth.box, object=label))
+        prompt = Prompt(box=self._box_around(label), object=label)
+        return self._correct(predictor, self.objects[label], prompt)
 
     def boxed(self, predictor: Predictor, label: int) -> Mask:
         """The mask (Y, X) of a box, uncorrected."""
-        prompt = Prompt(box=self.objects[label].box, object=label)
-        [result] = Refiner().refine(predictor, [prompt])
-        return result.mask
+        prompt = Prompt(box=self._box_around(label), object=label)
+        return self._answer(predictor, Refiner(), prompt).mask
 
     def box_and_scribbles(self, predictor: Predictor, label: int) -> tuple[int, Mask]:
         """The same, but what is wrong is scribbled over instead of clicked."""
 
-        def scribble(mask: Mask, truth: Mask, actions: int) -> tuple[Line, int]:
+        def scribble(mask: Mask, truth: Mask, actions: int) -> Stroke:
             return scribble_over(mask ^ truth, truth, actions, self.hand)
 
         return self._draw(predictor, label, scribble)
@@ -220,33 +225,63 @@ class SimulatedUser:
         whole = ndimage.binary_fill_holes(largest_part(truth))
         outlined = bool(np.count_nonzero(whole ^ truth) > UNLIKE * np.count_nonzero(truth))
 
-        def correct(mask: Mask, truth: Mask, actions: int) -> tuple[Line, int]:
+        def correct(mask: Mask, truth: Mask, actions: int) -> Stroke:
             nonlocal outlined
             if not outlined and not self._is_done_by_one(label, mask):
                 outlined = True
-                return outline_of(truth, actions, self.hand * OUTLINE_UNSTEADINESS), 1
+                return outline_of(truth, actions, self.hand * OUTLINE_UNSTEADINESS)
             wrong = mask ^ truth
             around = line_around(wrong, truth, actions, self.hand)
             return around or scribble_over(wrong, truth, actions, self.hand)
 
         return self._draw(predictor, label, correct)
 
+    def outline(self, label: int, steering: bool = False) -> Mask:
+        """Outline an object by one line, without a program: its mask (Y, X).
+
+        By the steering law, in a tunnel as wide as the usual hand needs it, small objects take
+        longer.
+        """
+        truth = self.labels == label
+        stroke = outline_of(truth, label, self.hand * OUTLINE_UNSTEADINESS)
+        if steering:
+            width = EFFECTIVE_WIDTH * OUTLINE_UNSTEADINESS * half_width(largest_part(truth))
+            self.time.line(stroke.length, width)
+        else:
+            self.time.line(stroke.length)
+        return shape_mask("polygon", stroke.line, (truth.shape[0], truth.shape[1]))
+
+    def _click_into(self, part: Mask, aim: Point, label: int, number: int) -> Point:
+        """Click on a part (Y, X) of an object's mask, or of what is wrong of it."""
+        self.time.press()
+        return click_into(part, aim, (self.seed, label, number), self.hand)
+
+    def _box_around(self, label: int) -> Box:
+        self.time.box()
+        height, width = self.labels.shape
+        return box_around(self.objects[label].box, (height, width), (self.seed, label), self.hand)
+
+    def _answer(self, predictor: Predictor, refiner: Refiner, prompt: Prompt) -> Result:
+        with self.time.waiting(REACTION):
+            [result] = refiner.refine(predictor, [prompt])
+        return result
+
     def _draw(
         self,
         predictor: Predictor,
         label: int,
-        correct: Callable[[Mask, Mask, int], tuple[Line, int]],
+        correct: Callable[[Mask, Mask, int], Stroke],
     ) -> tuple[int, Mask]:
         """A box, then lines; `correct` takes mask, truth and the number of the action."""
         true_mask, refiner = self.labels == label, Refiner()
-        prompt, actions = Prompt(box=self.objects[label].box, object=label), 1
+        prompt, actions = Prompt(box=self._box_around(label), object=label), 1
         while True:
-            [result] = refiner.refine(predictor, [prompt])
-            if self.is_done(label, result.mask) or actions == MAX_CLICKS:
-                return actions, result.mask
-            line, kind = correct(result.mask, true_mask, actions)
-            self.drawn += length_of(line)
-            prompt = _with_scribble(prompt, points_along(line), kind)
+            mask = self._answer(predictor, refiner, prompt).mask
+            if self.is_done(label, mask) or actions == MAX_CLICKS:
+                return actions, mask
+            stroke = correct(mask, true_mask, actions)
+            self.time.line(stroke.length)
+            prompt = _with_scribble(prompt, points_along(stroke.line), stroke.label)
             actions += 1
 
     def _is_done_by_one(self, label: int, mask: Mask) -> bool:
@@ -264,11 +299,13 @@ class SimulatedUser:
     ) -> tuple[int, Mask]:
         refiner, actions = Refiner(), 1
         while True:
-            [result] = refiner.refine(predictor, [prompt])
-            further = truth.correction(result.mask)
-            if self.is_done(truth.label, result.mask) or further is None or actions == MAX_CLICKS:
-                return actions, result.mask
-            point, kind = further
+            mask = self._answer(predictor, refiner, prompt).mask
+            further = truth.correction(mask)
+            if self.is_done(truth.label, mask) or further is None or actions == MAX_CLICKS:
+                return actions, mask
+            aim, kind = further
+            part = part_at(mask ^ (self.labels == truth.label), aim)
+            point = self._click_into(part, aim, truth.label, actions)
             prompt = replace(prompt, points=(*prompt.points, point), labels=(*prompt.labels, kind))
             actions += 1
 
@@ -277,21 +314,22 @@ class SimulatedUser:
         predictor: Predictor,
         boxes: bool = False,
         drafts: tuple[Labels, Mapping[int, int]] | None = None,
-    ) -> tuple[int, Labels]:
-        """Make the first objects: the number of actions, and labels (Y, X) of their masks.
+    ) -> Labels:
+        """Make the first objects: labels (Y, X) of their masks.
 
         A draft that is right need only be accepted; `drafts` are (Y, X), and which draft is right
         for which object.
         """
-        made, actions = np.zeros_like(self.labels), 0
+        made = np.zeros_like(self.labels)
         for label in self.taught:
             if drafts is not None and label in drafts[1]:
-                clicks, mask = 1, drafts[0] == drafts[1][label]
+                mask = drafts[0] == drafts[1][label]
+                self.time.look()
+                self.time.press()
             else:
-                clicks, mask = (self.box if boxes else self.click)(predictor, label)
+                _, mask = (self.box if boxes else self.click)(predictor, label)
             made[mask & (made == 0)] = label
-            actions += clicks
-        return actions, made
+        return made
 
     def right_ones(self, drafts: Labels) -> dict[int, int]:
         """Of the objects for which a draft is right, that draft."""
@@ -315,6 +353,12 @@ class SimulatedUser:
             under[0] = 0
             count += bool(2 * under.max() < np.count_nonzero(mine))
         return count
+
+    def stroke_ground(self) -> Mask:
+        """Draw the `strokes` (Y, X)."""
+        for _ in range(STROKES):
+            self.time.line(2 * STROKE_RADIUS)
+        return self.strokes()
 
     def strokes(self) -> Mask:
         """Strokes (Y, X) on the ground, as far from objects as there is room."""
@@ -360,12 +404,13 @@ class Setting(NamedTuple):
         reads_all = len(predictor.model.spec.channels) == image.available
         # A foundation reads the first three of many.
         channels = None if reads_all or image.available <= RGB else list(range(RGB))
-        predictor.set_image(
-            image.arrays,
-            channel_axis=image.channel_axis,
-            names=image.channel_names,
-            channels=channels,
-        )
+        with self.user.time.waiting():
+            predictor.set_image(
+                image.arrays,
+                channel_axis=image.channel_axis,
+                names=image.channel_names,
+                channels=channels,
+            )
         return predictor
 
     def planes(self) -> NDArray[np.float32]:
@@ -378,6 +423,16 @@ class Setting(NamedTuple):
         return np.moveaxis(np.asarray(arrays, np.float32), axis, -1)
 
 
+def by_hand(setting: Setting) -> Offer:
+    """Nothing is proposed, and nothing answers: each object is outlined."""
+    return Offer(np.zeros_like(setting.user.labels), None, by="hand")
+
+
+def by_hand_and_steering(setting: Setting) -> Offer:
+    """The same, at the time of the steering law."""
+    return replace(by_hand(setting), by="hand, steering")
+
+
 def by_clicks(setting: Setting) -> Offer:
     """Nothing is proposed."""
     return Offer(np.zeros_like(setting.user.labels), setting.predictor())
@@ -385,74 +440,80 @@ def by_clicks(setting: Setting) -> Offer:
 
 def by_everything(setting: Setting) -> Offer:
     """*Everything* with the command line's defaults."""
-    return _first_drafts(setting, AutomaticSettings())
+    return _first_drafts(setting, setting.predictor(), AutomaticSettings())
 
 
-def _first_drafts(setting: Setting, settings: AutomaticSettings) -> Offer:
-    """What *Everything* finds of any kind."""
-    predictor, began = setting.predictor(), time.monotonic()
-    labels = segment_everything(predictor, settings).labels.astype(np.int32)
-    return Offer(labels, predictor, actions=1, waited=time.monotonic() - began)
+def _first_drafts(
+    setting: Setting,
+    predictor: Predictor,
+    settings: AutomaticSettings,
+    kind: ObjectKind | None = None,
+) -> Offer:
+    """What *Everything* finds of any kind, or of one."""
+    setting.user.time.press()
+    with setting.user.time.waiting():
+        found = segment_everything(predictor, settings, kind=kind).labels
+    return Offer(found.astype(np.int32), predictor, offered=kind is not None, kind=kind)
 
 
 def by_learning(setting: Setting) -> Offer:
     """Five objects by clicks, *Learn*, *Everything* by what was learned, if it is offered."""
     user, image, base = setting.user, setting.image, setting.predictor()
-    actions, made = user.teach(base)
-    began = time.monotonic()
-    result = learn_objects(
-        setting.model,
-        image.arrays,
-        made,
-        image.channel_axis,
-        names=image.channel_names,
-        config=FewShotConfig(seed=user.seed),
-        device="cpu",
-    )
+    made = user.teach(base)
+    user.time.press()
+    with user.time.waiting():
+        result = learn_objects(
+            setting.model,
+            image.arrays,
+            made,
+            image.channel_axis,
+            names=image.channel_names,
+            config=FewShotConfig(seed=user.seed),
+            device="cpu",
+        )
     offered = result.model is not None
     predictor = setting.predictor(result.model) if offered else base
-    labels = without_covered(segment_everything(predictor).labels.astype(np.int32), made > 0)
-    waited = time.monotonic() - began
-    return Offer(labels, predictor, actions + 2, made, offered, waited)
+    found = _first_drafts(setting, predictor, AutomaticSettings())
+    return replace(
+        found, labels=without_covered(found.labels, made > 0), made=made, offered=offered
+    )
 
 
 def by_forest(setting: Setting) -> Offer:
     """Five objects by clicks and three strokes on the ground teach a forest on local features."""
     user, predictor = setting.user, setting.predictor()
-    actions, made = user.teach(predictor)
-    began = time.monotonic()
-    planes = setting.planes()
-    found = segment_by_forest(planes, made, user.strokes(), user.seed)
-    labels = without_covered(found, made > 0)
-    waited = time.monotonic() - began
-    count = actions + STROKES + 1
-    return Offer(labels, predictor, count, made, True, waited)
+    made, ground = user.teach(predictor), user.stroke_ground()
+    user.time.press()
+    with user.time.waiting():
+        found = segment_by_forest(setting.planes(), made, ground, user.seed)
+        labels = without_covered(found, made > 0)
+    return Offer(labels, predictor, made, offered=True)
 
 
 def by_boxes(setting: Setting) -> Offer:
     """Nothing is proposed; objects are made by boxes."""
-    return replace(by_clicks(setting), boxes=True)
+    return replace(by_clicks(setting), by="boxes")
 
 
 def by_everything_and_boxes(setting: Setting) -> Offer:
     """*Everything* with the command line's defaults; then boxes, to which drafts give way."""
-    return replace(by_everything(setting), drafts=True, boxes=True)
+    return replace(by_everything(setting), drafts=True, by="boxes")
 
 
 def by_second_look(setting: Setting) -> Offer:
     """The same with the window's defaults: a second look, by the size of what was found."""
-    found = _first_drafts(setting, AutomaticSettings(second_look=True))
-    return replace(found, drafts=True, boxes=True)
+    found = _first_drafts(setting, setting.predictor(), AutomaticSettings(second_look=True))
+    return replace(found, drafts=True, by="boxes")
 
 
 def by_scribbles(setting: Setting) -> Offer:
     """`by_second_look`, with scribbles."""
-    return replace(by_second_look(setting), correct="scribbles")
+    return replace(by_second_look(setting), by="scribbles")
 
 
 def by_pen(setting: Setting) -> Offer:
     """`by_second_look`, with lines around what is wrong."""
-    return replace(by_second_look(setting), correct="pen")
+    return replace(by_second_look(setting), by="pen")
 
 
 def by_kind(setting: Setting) -> Offer:
@@ -467,35 +528,36 @@ def by_kind(setting: Setting) -> Offer:
     if setting.kind is None:
         first = by_second_look(setting)
     else:
-        predictor, began = setting.predictor(), time.monotonic()
-        found = segment_everything(predictor, settings, kind=setting.kind).labels.astype(np.int32)
-        waited = time.monotonic() - began
-        first = Offer(found, predictor, 1, None, True, waited, True, True, setting.kind)
+        found = _first_drafts(setting, setting.predictor(), settings, setting.kind)
+        first = replace(found, drafts=True, by="boxes")
     right = user.right_ones(first.labels)
     if len(user.objects) - len(right) <= max(TAUGHT, MISSED * len(user.objects)):
         return first
-    predictor, began = first.predictor, time.monotonic()
-    actions, made = user.teach(predictor, boxes=True, drafts=(first.labels, right))
-    kind = ObjectKind.of(made)
-    settings = settings.for_model(predictor.model.spec, kind)
-    low = AutomaticSettings().with_thresholds(LOOKS_THRESHOLDS)  # the looks may need them
-    candidates = finish(propose_masks_job(predictor, low, keep_all=False, kind=kind))
-    found = masks_to_instances(candidates, settings).labels.astype(np.int32)
-    if met_objects(found, made) < WORTHWHILE * TAUGHT:
-        found = first.labels
-    elif user.groundless(without_covered(found, made > 0), made) > MANY_WRONG:
-        image = _in_unit(np.moveaxis(setting.planes(), -1, 0))
-        looks = ObjectKind.of(made, 1.0, image, user.strokes(), user.seed)
-        candidates = finish(weigh_masks_job(candidates, looks, predictor, image=image))
-        found = masks_to_instances(candidates, low).labels.astype(np.int32)
-        actions += STROKES + 1
+    predictor = first.predictor
+    assert predictor is not None, "it answered"
+    made = user.teach(predictor, boxes=True, drafts=(first.labels, right))
+    user.time.press()
+    with user.time.waiting():
+        kind = ObjectKind.of(made)
+        settings = settings.for_model(predictor.model.spec, kind)
+        low = AutomaticSettings().with_thresholds(LOOKS_THRESHOLDS)  # the looks may need them
+        candidates = finish(propose_masks_job(predictor, low, keep_all=False, kind=kind))
+        labels = masks_to_instances(candidates, settings).labels.astype(np.int32)
+    if met_objects(labels, made) < WORTHWHILE * TAUGHT:
+        labels = first.labels
+    elif user.groundless(without_covered(labels, made > 0), made) > MANY_WRONG:
+        ground = user.stroke_ground()
+        user.time.press()
+        with user.time.waiting():
+            image = _in_unit(np.moveaxis(setting.planes(), -1, 0))
+            looks = ObjectKind.of(made, 1.0, image, ground, user.seed)
+            candidates = finish(weigh_masks_job(candidates, looks, predictor, image=image))
+            labels = masks_to_instances(candidates, low).labels.astype(np.int32)
     return replace(
         first,
-        labels=without_covered(found, made > 0),
-        actions=first.actions + actions + 1,
+        labels=without_covered(labels, made > 0),
         made=made,
-        offered=found is not first.labels,
-        waited=first.waited + time.monotonic() - began,
+        offered=labels is not first.labels,
         kind=kind,
     )
 
@@ -510,6 +572,8 @@ def _in_unit(planes: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 WAYS: dict[str, Callable[[Setting], Offer]] = {
+    "by hand": by_hand,
+    "by hand, steering": by_hand_and_steering,
     "clicks": by_clicks,
     "boxes": by_boxes,
     "everything": by_everything,
@@ -523,8 +587,8 @@ WAYS: dict[str, Callable[[Setting], Offer]] = {
 }
 """Ways to finish an image. A new way is a new row."""
 HEAD = (
-    "| way | actions per object | if confirmed | found at .75 | found at .5 | wrong | given up "
-    "| drawn | offered | waited, s | CPU, s |"
+    "| way | seconds per object | actions per object | if confirmed | found at .75 | found at .5 "
+    "| wrong | given up | drawn | offered | waited, s | CPU, s |"
 )
 """Of the table; wrong and given up are per object, drawn is in lengths of all outlines."""
 
@@ -560,22 +624,21 @@ def _finished(proposals: Offer, user: SimulatedUser, began: float) -> Finished:
     wrong = [
         n for (n, _), fits in zip(label_windows(proposals.labels), right, strict=True) if not fits
     ]
-    actions, replaced = proposals.actions, set[int]()
     left = 0 if made is None else sum(not user.is_done(n, made == n) for n in taught)
-    boxes = {"clicks": user.box, "scribbles": user.box_and_scribbles, "pen": user.box_and_pen}
-    make = boxes[proposals.correct] if proposals.boxes else user.click
+    user.time.look(len(right))
+    replaced, make = set[int](), _maker(proposals, user)
     for label in remaining:
         if label in met:
             continue
-        more, mask = make(proposals.predictor, label)
-        actions += more
+        mask = make(label)
         left += not user.is_done(label, mask)
         if proposals.drafts:
             replaced |= _giving_way(proposals.labels, mask)
-    actions += len(set(wrong) - replaced)
+    user.time.press(len(set(wrong) - replaced))
     return Finished(
         objects=len(user.objects),
-        actions=actions,
+        seconds=user.time.seconds,
+        actions=user.time.actions,
         confirmed=len(met),
         remaining=len(remaining),
         found_75=len(met),
@@ -583,10 +646,24 @@ def _finished(proposals: Offer, user: SimulatedUser, began: float) -> Finished:
         wrong=len(wrong),
         left=left,
         offered=proposals.offered,
-        waited=proposals.waited,
-        seconds=time.process_time() - began,
-        drawn=user.drawn / sum(outline_length(user.labels == n) for n in user.objects),
+        waited=user.time.waited,
+        processor=time.process_time() - began,
+        drawn=user.time.drawn / sum(outline_length(user.labels == n) for n in user.objects),
     )
+
+
+def _maker(proposals: Offer, user: SimulatedUser) -> Callable[[int], Mask]:
+    """What makes an object (Y, X) that is missing."""
+    predictor = proposals.predictor
+    if predictor is None:
+        return partial(user.outline, steering=proposals.by == "hand, steering")
+    prompt = {
+        "clicks": user.click,
+        "boxes": user.box,
+        "scribbles": user.box_and_scribbles,
+        "pen": user.box_and_pen,
+    }[proposals.by]
+    return lambda label: prompt(predictor, label)[1]
 
 
 def _giving_way(drafts: Labels, mask: Mask) -> set[int]:
@@ -603,6 +680,7 @@ def table(rows: Sequence[tuple[str, Finished]]) -> str:
     for way in dict.fromkeys(way for way, _ in rows):
         results = [result for each, result in rows if each == way]
         shares = (
+            [one.seconds / one.objects for one in results],
             [one.actions / one.objects for one in results],
             [(one.actions + one.confirmed) / one.objects for one in results],
             [one.found_75 / one.remaining for one in results],
@@ -614,6 +692,6 @@ def table(rows: Sequence[tuple[str, Finished]]) -> str:
         cells = [f"{np.mean(values):.2f}" for values in shares]
         cells.append(f"{sum(one.offered for one in results)} of {len(results)}")
         cells.append(f"{np.mean([one.waited for one in results]):.0f}")
-        cells.append(f"{np.mean([one.seconds for one in results]):.0f}")
+        cells.append(f"{np.mean([one.processor for one in results]):.0f}")
         lines.append(f"| {way} | {' | '.join(cells)} |")
     return "\n".join(lines)

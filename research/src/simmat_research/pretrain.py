@@ -259,8 +259,10 @@ class Pretraining:
         self.network: TinyNetwork = network.train().to(memory_format=torch.channels_last)
         self.averaged: TinyNetwork = copy.deepcopy(self.network).eval().requires_grad_(False)
         self.module = PretrainModule(self.network, self.averaged, config, teacher)
+        encoder = self.network.image_encoder
+        ends = encoder.patch_embed.proj, encoder.dense
         self.optimizer = MuonAdamW(
-            self.network, config.learning_rate, config.weight_decay, pretrained
+            self.network, config.learning_rate, config.weight_decay, ends, pretrained
         )
         draw = config.scene_drawer()
         self.pool = ScenePool(config.seed, draw, augment_scene, off_scale=config.off_scale)
@@ -563,22 +565,24 @@ class MuonAdamW(torch.optim.Optimizer):
     ----------
     network
         In memory format channels last, in which a convolution's kernel is a matrix: one row for
-        each output, with all its inputs. Its first and last layers are AdamW's, as is usual.
+        each output, with all its inputs.
     rate, decay
         Learning rate and weight decay (of matrices and kernels).
+    ends
+        Its first and last layers, which are AdamW's, as is usual.
     pretrained
         Parameters that AdamW trains at `PRETRAINED_RATE` times the rate, without decay.
     """
 
     def __init__(
         self,
-        network: TinyNetwork,
+        network: nn.Module,
         rate: float,
         decay: float,
+        ends: Sequence[nn.Module],
         pretrained: Sequence[nn.Parameter] = (),
     ) -> None:
         super().__init__(list(network.parameters()), {"lr": rate})
-        ends = (network.image_encoder.patch_embed.proj, network.image_encoder.dense)
         slow = {id(parameter) for parameter in pretrained}
         inner = [
             module.weight

@@ -94,7 +94,7 @@ class ScenePool:
         self._next = 0
 
     def crops(self, step: int, objects: int, sizes: Container[int] = CROP_SIZES) -> CropBatch:
-        """The crops of a step, `objects` masks for each."""
+        """The crops of a step, `objects` masks for each; of none, also crops without objects."""
         # Move the window to its place at `step`.
         end = self.size + int(step * self.fresh)
         self._next = max(self._next, end - self.size)
@@ -111,9 +111,12 @@ class ScenePool:
             drawn = self._scenes[int(rng.integers(len(self._scenes)))]
             is_off = bool(self.off_scale) and rng.random() < self.off_scale
             crop = (_crop_off_scale if is_off else _crop)(drawn, side, rng)
-            chosen = _choose(crop.labels, objects, rng, any_size=is_off)
-            if chosen is None:
-                continue
+            chosen = np.zeros(0, np.int32)
+            if objects:
+                found = _choose(crop.labels, objects, rng, any_size=is_off)
+                if found is None:
+                    continue
+                chosen = found
             image, ids, filled = crop if self.vary is None else self.vary(crop, rng)
             images.append(image)
             labels.append(ids)

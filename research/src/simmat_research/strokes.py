@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -28,11 +30,28 @@ Line = NDArray[np.float64]
 """Points (N, 2) as y, x."""
 
 
-def scribble_over(wrong: Mask, truth: Mask, seed: int, hand: float = 1.0) -> tuple[Line, int]:
-    """Points (N, 2) along the middle of the largest wrong part of a mask (Y, X), and their label.
+class Stroke(NamedTuple):
+    """A line that a hand draws.
 
-    The line is the longest path through the part's skeleton, drawn by an unsteady hand. The label
-    is 1 where the truth (Y, X) is missing.
+    Attributes
+    ----------
+    line
+        Points (N, 2), as drawn.
+    length
+        Of what the line follows, in pixels: a hand that trembles has no longer way.
+    label
+        1 for what is missing or an object, 0 for what is too much.
+    """
+
+    line: Line
+    length: float
+    label: int = 1
+
+
+def scribble_over(wrong: Mask, truth: Mask, seed: int, hand: float = 1.0) -> Stroke:
+    """Along the middle of the largest wrong part of a mask (Y, X), given the truth (Y, X).
+
+    The line is the longest path through the part's skeleton, drawn by an unsteady hand.
     """
     whole = largest_part(wrong)
     [(rows, columns)] = ndimage.find_objects(whole.astype(np.uint8))
@@ -45,13 +64,13 @@ def scribble_over(wrong: Mask, truth: Mask, seed: int, hand: float = 1.0) -> tup
     )
     y, x = middle[len(middle) // 2] + corner
     inside = np.clip(line, 0, np.array(wrong.shape) - 1.0)
-    return inside, int(truth[y, x])
+    return Stroke(inside, length_of(middle), int(truth[y, x]))
 
 
-def line_around(wrong: Mask, truth: Mask, seed: int, hand: float = 1.0) -> tuple[Line, int] | None:
-    """Points (N, 2) around the largest wrong part of a mask (Y, X), and their label.
+def line_around(wrong: Mask, truth: Mask, seed: int, hand: float = 1.0) -> Stroke | None:
+    """Around the largest wrong part of a mask (Y, X), given the truth (Y, X).
 
-    The line follows the true outline (of the truth (Y, X)), passes beside the part elsewhere, and
+    The line follows the true outline, passes beside the part elsewhere, and
     is drawn by an unsteady hand. None where the part surrounds what is right, or is so thin that
     the line would pass for one there and back.
     """
@@ -59,23 +78,23 @@ def line_around(wrong: Mask, truth: Mask, seed: int, hand: float = 1.0) -> tuple
     label = int(truth[part].any())
     mask = wrong ^ truth
     is_indifferent = mask if label else ~mask
-    half = _half_width(part)
+    half = half_width(part)
     near = ndimage.distance_transform_edt(~part) <= max(BESIDE[0], BESIDE[1] * half)
     enclosed = ndimage.binary_fill_holes(part | (near & is_indifferent))
     harm = enclosed & ~part & ~is_indifferent
     if np.count_nonzero(harm) > HARM * np.count_nonzero(part):
         return None
-    line = _around(enclosed, hand * UNSTEADINESS * half, seed)
-    return (line, label) if closes(points_along(line)) else None
+    stroke = _around(enclosed, hand * UNSTEADINESS * half, seed)
+    return stroke._replace(label=label) if closes(points_along(stroke.line)) else None
 
 
-def outline_of(truth: Mask, seed: int, unsteadiness: float = OUTLINE_UNSTEADINESS) -> Line:
-    """Points (N, 2) around the largest piece of an object (Y, X), as a hand outlines it."""
+def outline_of(truth: Mask, seed: int, unsteadiness: float = OUTLINE_UNSTEADINESS) -> Stroke:
+    """Around the largest piece of an object (Y, X), as a hand outlines it."""
     piece = ndimage.binary_fill_holes(largest_part(truth))
-    return _around(piece, unsteadiness * _half_width(piece), seed)
+    return _around(piece, unsteadiness * half_width(piece), seed)
 
 
-def length_of(line: Line) -> float:
+def length_of(line: NDArray[np.floating | np.integer]) -> float:
     """Length of a line (N, 2)."""
     return float(np.linalg.norm(np.diff(line, axis=0), axis=1).sum())
 
@@ -97,16 +116,18 @@ def largest_part(*masks: Mask) -> Mask:
     return best
 
 
-def _around(region: Mask, off: float, seed: int) -> Line:
+def half_width(region: Mask) -> float:
+    """How far the deepest pixel of a region (Y, X) is from its outline, in pixels."""
+    return max(float(ndimage.distance_transform_edt(np.pad(region, 1)).max()), 1.0)
+
+
+def _around(region: Mask, off: float, seed: int) -> Stroke:
     """The outline of a region (Y, X) without holes, by a hand that is off by so many pixels."""
     lines = find_contours(np.pad(region, 1).astype(float), 0.5)
-    line = max(lines, key=len) - 1
-    line = line + _waver(len(line), seed) * off
-    return np.asarray(np.clip(line, 0, np.array(region.shape) - 1.0), np.float64)
-
-
-def _half_width(region: Mask) -> float:
-    return max(float(ndimage.distance_transform_edt(np.pad(region, 1)).max()), 1.0)
+    true_line = max(lines, key=len) - 1
+    line = true_line + _waver(len(true_line), seed) * off
+    inside = np.clip(line, 0, np.array(region.shape) - 1.0)
+    return Stroke(np.asarray(inside, np.float64), length_of(true_line))
 
 
 def _longest_path(skeleton: Mask) -> NDArray[np.intp]:

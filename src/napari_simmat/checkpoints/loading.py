@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from napari_simmat.models.instance_decoder import InstanceDecoder
     from napari_simmat.models.network import Network
+    from napari_simmat.models.object_decoder import ObjectDecoder
 
 VOCABULARY = "tokenizer.json"
 """Name of the file with a vocabulary on the Hugging Face Hub."""
@@ -49,7 +50,7 @@ MISFIT = (
 
 
 _DECODER = "instance_decoder."
-"""Before the names of micro-sam's decoder in a safetensors file."""
+"""Before the names of a decoder of all objects in a safetensors file."""
 
 
 class BaseMissingError(ValueError):
@@ -66,7 +67,7 @@ class AssembledModel:
     fingerprint: str
     published: PublishedWeights | None = None
     decoder: Mapping[str, Tensor] | None = None
-    """Micro-sam's, which finds all objects at once, by its own names, where the spec says so."""
+    """Which finds all objects at once, by its own names, where the spec says so."""
     pixels: TaughtPixels | None = None
     """That tell how the objects look that it was taught to look for."""
     vocabulary: Path | None = None
@@ -141,11 +142,13 @@ def assemble_job(name_or_path: str | Path) -> Job[AssembledModel]:
         return AssembledModel(
             spec, network, tensors, content, decoder=decoder, pixels=pixels, vocabulary=words
         )
-    if spec.finds_instances:  # it holds but what was trained
-        spec = replace(spec, instance_decoder="none")
     base = yield from _find_base_job(path, spec.base)
     yield Progress(60, 100, f"Reading {spec.base.name}")
     below = read_sam_weights(base) if holds_plain_weights(base) else read_tensors(base)
+    below, decoder = split_decoder(below)
+    spec = replace(spec, instance_decoder="here" if decoder else "none")
+    if decoder and spec.finds_instances:
+        check_decoder(base, decoder)
     network = yield from _build_network_job(path, spec)
     _check_fit(path, tensors, network, trained=True)
     wanted = network.state_dict()
@@ -153,25 +156,28 @@ def assemble_job(name_or_path: str | Path) -> Job[AssembledModel]:
     _check_fit(base, together, network)
     both = hashlib.sha256(f"{content} on {spec.base.sha256}".encode()).hexdigest()
     words = _vocabulary_of(spec, base)
-    return AssembledModel(spec, network, together, both, pixels=pixels, vocabulary=words)
+    finds = decoder if spec.finds_instances else None
+    return AssembledModel(
+        spec, network, together, both, decoder=finds, pixels=pixels, vocabulary=words
+    )
 
 
 def split_decoder(
     tensors: Mapping[str, Tensor],
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The tensors of a safetensors file without micro-sam's decoder, and its, by its own names."""
+    """The tensors of a safetensors file without a decoder of objects, and its, by its own names."""
     others = {name: each for name, each in tensors.items() if not name.startswith(_DECODER)}
     own = {name.removeprefix(_DECODER): tensors[name] for name in tensors.keys() - others.keys()}
     return others, own
 
 
 def with_decoder_names(decoder: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of micro-sam's decoder as a safetensors file names them."""
+    """The tensors of a decoder of all objects as a safetensors file names them."""
     return {f"{_DECODER}{name}": each for name, each in decoder.items()}
 
 
 def check_decoder(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Refuse tensors that are not exactly those of micro-sam's decoder; ValueError."""
+    """Refuse tensors that are not exactly those of micro-sam's or `tiny`'s decoder; ValueError."""
     _check_fit(path, tensors, _empty_decoder(tensors))
 
 
@@ -230,11 +236,12 @@ def _find_base_job(path: Path, wanted: Base) -> Job[Path]:
         if each.path is None or each.spec is None:
             continue
         is_namesake = each.name == wanted.name
-        # A renamed base is found by its content, if it may be one of this architecture.
+        # A renamed base is found by its content, if it may be one of this architecture; one that
+        # only adds a decoder, by that of the base whose network it is.
         if not is_namesake and each.spec.base.architecture != wanted.architecture:
             continue
         content = yield from as_part(hash_job(each.path), 0.4, 0.6)
-        if content == wanted.sha256:
+        if wanted.sha256 in (content, *each.spec.same_networks):
             return each.path
         if is_namesake:
             found = content
@@ -312,17 +319,20 @@ def _check_published_job(path: Path, checksum: str, name: str, sha256: str) -> J
         )
 
 
-def _empty_decoder(tensors: Mapping[str, Tensor]) -> InstanceDecoder:
+def _empty_decoder(tensors: Mapping[str, Tensor]) -> InstanceDecoder | ObjectDecoder:
     """The decoder that these tensors are of, its own on the meta device."""
     import torch
 
     from napari_simmat.models.instance_decoder import InstanceDecoder, is_transposed
+    from napari_simmat.models.object_decoder import ObjectDecoder
 
     with torch.device("meta"):
+        if "lateral8.weight" in tensors:
+            return ObjectDecoder()
         return InstanceDecoder(is_transposed(tensors))
 
 
-def _loaded_decoder(tensors: Mapping[str, Tensor]) -> InstanceDecoder:
+def _loaded_decoder(tensors: Mapping[str, Tensor]) -> InstanceDecoder | ObjectDecoder:
     """The decoder in evaluation mode, in float32."""
     decoder = _empty_decoder(tensors)
     state = {

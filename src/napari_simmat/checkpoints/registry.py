@@ -158,6 +158,7 @@ def find_model(name_or_path: str | Path) -> ModelEntry:
     name = model_reference(name_or_path)
     entries = list_models()
     named = [entry for entry in entries if entry.name == name] or _newest(name, entries)
+    named = named or [entry for entry in entries if _continues(entry, name)]
     if named:
         return named[0]
     path = Path(name).expanduser()
@@ -171,6 +172,12 @@ def find_model(name_or_path: str | Path) -> ModelEntry:
         f"There is no model called {name[:100]!r}.{f' Did you mean {close[0]}?' if close else ''} "
         f"Known are {', '.join(dict.fromkeys(known))}; a file is given by its path."
     )
+
+
+def _continues(entry: ModelEntry, name: str) -> bool:
+    """Whether a model is the foundation of that name with a decoder added."""
+    earlier = entry.spec.training.get("continues", {}) if entry.spec else {}
+    return entry.kind == "built in" and isinstance(earlier, dict) and name in earlier
 
 
 def name_problem(name: str) -> str | None:

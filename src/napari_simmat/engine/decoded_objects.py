@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
 from napari_simmat.engine.automatic_postprocessing import MaskCandidate, MaskCandidates, PixelBox
+from napari_simmat.engine.object_finder import find_objects_job
 from napari_simmat.engine.settings import AutomaticSettings
+from napari_simmat.models.object_decoder import ObjectDecoder
 from napari_simmat.progress import Job, Progress, as_part
 
 if TYPE_CHECKING:
@@ -70,6 +72,8 @@ def decode_objects_job(
     MaskCandidates
         Disjoint masks. Their quality is the mean foreground, their stability 1.
     """
+    if isinstance(predictor.model.decoder, ObjectDecoder):
+        return (yield from find_objects_job(predictor, plane, box))
     height, width = predictor.shape[-2:]
     box = box or PixelBox(0, 0, height, width)
     with predictor.keeping_plane():

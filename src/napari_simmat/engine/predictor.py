@@ -15,21 +15,29 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from napari_simmat.engine.coordinates import BoxCorners
+from napari_simmat.engine.coordinates import BoxCorners, InputTransform
 from napari_simmat.engine.detail_windows import DetailWindows
-from napari_simmat.engine.device import ComputeContext, is_out_of_memory
+from napari_simmat.engine.device import ComputeContext, is_out_of_memory, network_input
 from napari_simmat.engine.embeddings import Embedding, EmbeddingCache, PlaneEncoder
 from napari_simmat.engine.image_stack import ChannelStack, StackOptions
 from napari_simmat.engine.masks import Window
 from napari_simmat.engine.normalization import Statistics
-from napari_simmat.engine.prompt_decoder import PromptDecoder
+from napari_simmat.engine.object_regions import ObjectMaps
+from napari_simmat.engine.prompt_decoder import NO_MAPS, PromptDecoder
 from napari_simmat.engine.prompts import GivenNumbers, GivenPoints, Prompt
 from napari_simmat.engine.remote import EncoderKind, RemoteEncoder, is_address, local_device
 from napari_simmat.engine.result import Result
 from napari_simmat.engine.settings import Compute, Precision, Quality
 from napari_simmat.models.expected_size import ExpectedSize
 from napari_simmat.models.network import ClickEstimates
+from napari_simmat.models.object_decoder import (
+    WIDTH,
+    WIDTH_UNIT,
+    ObjectDecoder,
+    decode_image_job,
+)
 from napari_simmat.models.spec import Model
+from napari_simmat.models.tiny import TinyNetwork
 from napari_simmat.progress import Job, Progress, finish, with_progress
 
 if TYPE_CHECKING:
@@ -548,6 +556,59 @@ class Predictor:
             # Outside the handler, where the failed run's tensors are already freed.
             self._compute.release()
             self._compute.to_cpu()
+
+    def object_maps_job(
+        self, index: int | Sequence[int], box: tuple[slice, slice], transform: InputTransform
+    ) -> Job[ObjectMaps]:
+        """What `tiny`'s decoder of all objects predicts of a part of a plane, as `transform` has it.
+
+        If a GPU's memory runs out, it is computed again on the CPU.
+        """
+        while True:
+            try:
+                return (yield from self._object_maps_job(_index(index, self.stack), box, transform))
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+            # Outside the handler, where the failed run's tensors are already freed.
+            self._compute.release()
+            self._compute.to_cpu()
+
+    def _object_maps_job(
+        self, index: tuple[int, ...], box: tuple[slice, slice], transform: InputTransform
+    ) -> Job[ObjectMaps]:
+        decoder, compute = self._object_decoder(), self._compute
+        assert isinstance(compute.network, TinyNetwork)
+        part = self.stack.part(index, *box)
+        values = network_input(self.model.spec, part.reduced((), transform), transform)
+        decoder.to(compute.device)
+        job = decode_image_job(compute.network, decoder, values.to(compute.device))
+        decoded = yield from compute.run_job(job)
+        compute.check_finite(self.model.spec.name, decoded.maps)
+        height, width = transform.resized
+        maps, features = decoded.maps[0, :, :height, :width].cpu(), decoded.features[0]
+        shares = maps[:WIDTH].sigmoid().numpy()
+        widths = (maps[WIDTH].clamp(-3, 4).exp() * WIDTH_UNIT).numpy()
+        half = features[:, : -(-height // 2), : -(-width // 2)].float().cpu().numpy()
+        return ObjectMaps(*shares, widths, half)
+
+    def object_chances(self, measures: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The chance that a region is an object (N,), of what is measured of it (N, M)."""
+        decoder = self._object_decoder()
+        with self._compute.inference("exact"):
+            logits = decoder.score(torch.tensor(measures, device=self._compute.device))
+        chances: NDArray[np.float32] = logits.sigmoid().mean(1).cpu().numpy()
+        return chances
+
+    def _object_decoder(self) -> ObjectDecoder:
+        decoder = self.model.decoder
+        if not isinstance(decoder, ObjectDecoder):
+            raise ValueError(NO_MAPS.format(self.model.spec.name))
+        return decoder
+
+    def input_transform(self, size: tuple[int, int]) -> InputTransform:
+        """How a part of a plane of `size` lies in the network's input if memory suffices."""
+        return InputTransform.of(size, self.model.spec.input_size, self.stack.pixel_size)
 
     def _set(self, job: Job[None]) -> None:
         with self._turn:

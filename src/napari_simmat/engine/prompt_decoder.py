@@ -21,6 +21,7 @@ from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.result import Result, input_mask, shrink
 from napari_simmat.engine.scribbles import as_model_sees
 from napari_simmat.models.expected_size import ExpectedSize
+from napari_simmat.models.instance_decoder import InstanceDecoder
 from napari_simmat.models.network import ClickEstimates, Concept, DecodedMasks, PromptTensors
 from napari_simmat.progress import Job
 
@@ -130,7 +131,7 @@ class PromptDecoder:
     def instance_maps_job(self, embedding: Embedding) -> Job[NDArray[np.float32]]:
         """What micro-sam's decoder predicts of an image (3, Y, X); see `Predictor`."""
         decoder, transform = self.model.decoder, embedding.transform
-        if decoder is None:
+        if not isinstance(decoder, InstanceDecoder):
             raise ValueError(NO_MAPS.format(self.model.spec.name))
         decoder.to(self.compute.device)
         job = decoder.decode_job(embedding.encoded.embedding)

@@ -39,6 +39,8 @@ LOOKS_THRESHOLDS = (0.6, 0.5)
 """The same where their looks are known, too: masks that lie on ground count less."""
 WORDS_THRESHOLDS = (0.5, 0.0)
 """The same where words say what to look for: SAM 3's own threshold, and no demand on edges."""
+OBJECT_THRESHOLDS = (0.4, 0.0)
+"""Of all objects by `tiny`'s decoder: the chance that each meets an object."""
 MOST_LETTERS = 200
 """Of the words that say what to look for."""
 BY_EXAMPLES = "visual"
@@ -316,7 +318,10 @@ class AutomaticSettings:
         Raises ValueError if they are to be found by a decoder, and there is none.
         """
         if self.uses_decoder(spec, kind):
-            return replace(self, by="decoder").with_thresholds((self.foreground_threshold, 0.0))
+            decoding = replace(self, by="decoder")
+            if spec.base.embedded:
+                return decoding.with_thresholds(OBJECT_THRESHOLDS)
+            return decoding.with_thresholds((self.foreground_threshold, 0.0))
         # Where clicks are the only way, it is not said: a record is the same with and without.
         clicking = replace(self, by="clicks" if spec.finds_instances else "auto")
         if self.words:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from napari_simmat.models.instance_decoder import InstanceDecoder
     from napari_simmat.models.network import Network
+    from napari_simmat.models.object_decoder import ObjectDecoder
     from napari_simmat.models.taught_kind import TaughtPixels
 
 FORMAT_VERSION = 1
@@ -325,8 +326,8 @@ class ModelSpec:
     kind
         The kind of objects that it looks for where it segments everything; None for any.
     instance_decoder
-        Micro-sam's decoder, which finds all objects at once: here, beside the foundation's tensors;
-        published, but elsewhere; or none.
+        Micro-sam's or `tiny`'s decoder, which finds all objects at once: here, beside the
+        foundation's tensors; published, but elsewhere; or none.
     """
 
     name: str
@@ -377,9 +378,17 @@ class ModelSpec:
     def finds_instances(self) -> bool:
         """Whether it has a decoder that finds all objects at once, which fits its encoder.
 
-        Not if something was trained or taught on top of the foundation.
+        Not if it was taught what to look for. Micro-sam's decoder does not fit if something was
+        trained on top of the foundation; that of `tiny` reads features that stay the same.
         """
-        return self.instance_decoder == "here" and self.is_foundation and not self.expects_kind
+        fits = self.is_foundation or self.base.embedded
+        return self.instance_decoder == "here" and fits and not self.expects_kind
+
+    @property
+    def same_networks(self) -> tuple[str, ...]:
+        """SHA-256 of earlier foundations whose network it is, with a decoder added."""
+        earlier = self.training.get("continues", {})
+        return tuple(str(each) for each in earlier.values()) if isinstance(earlier, dict) else ()
 
     @property
     def is_foundation(self) -> bool:
@@ -435,7 +444,7 @@ class Model:
     vocabulary
         Where the file with the words that it reads belongs; None if it reads none.
     decoder
-        Micro-sam's, which finds all objects at once, where ``spec.finds_instances``.
+        Micro-sam's or `tiny`'s, which finds all objects at once, where ``spec.finds_instances``.
     """
 
     spec: ModelSpec
@@ -443,7 +452,7 @@ class Model:
     fingerprint: str
     pixels: TaughtPixels | None = None
     vocabulary: Path | None = None
-    decoder: InstanceDecoder | None = None
+    decoder: InstanceDecoder | ObjectDecoder | None = None
 
     @property
     def vocabulary_file(self) -> Path:

@@ -163,7 +163,7 @@ class TinyNetwork(Network):
             for tile in level_tiles(height, width):
                 seen = {}
                 for view in views:
-                    job = self._features_job(view.apply(tile.cut(pixels)))
+                    job = self.features_job(view.apply(tile.cut(pixels)))
                     seen[view] = self.with_decoder_maps((yield from map_progress(job, count)))
                 level = place_tile(level, tile, joined_views(seen), (height, width))
             assert level is not None
@@ -175,7 +175,7 @@ class TinyNetwork(Network):
 
     def features(self, image: Tensor) -> Encoded:
         """Encode (B, C, H, W) at its own scale; maps: ``fine``, ``two`` and the ``dense`` head."""
-        return finish(self._features_job(image))
+        return finish(self.features_job(image))
 
     def with_decoder_maps(self, features: Encoded) -> Encoded:
         """The maps ``fine`` and ``two`` replaced by the decoder's ``skip4`` and ``skip2``."""
@@ -184,7 +184,8 @@ class TinyNetwork(Network):
         skips = {"skip4": decoder.skip4(maps["fine"]), "skip2": decoder.skip2(maps["two"])}
         return replace(features, maps={**skips, "dense": maps["dense"]})
 
-    def _features_job(self, image: Tensor) -> Job[Encoded]:
+    def features_job(self, image: Tensor) -> Job[Encoded]:
+        """`features` as a job that yields after each block."""
         encoder = self.image_encoder
         total = len(encoder.blocks) + 2
         two, four, eight, tokens = encoder.stages(image)

@@ -1,0 +1,184 @@
+"""All objects of a plane by `tiny`'s decoder: at several scales, each where its chance is best.
+
+Objects are seen best at some ten to forty pixels, so the plane is decoded as it is, at a half and at
+a quarter, and enlarged where its objects are narrow. Of all scales the regions (`object_regions`)
+are taken in the order of their chances, each on what the better ones leave.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_simmat.engine.automatic_postprocessing import MaskCandidate, MaskCandidates, PixelBox
+from napari_simmat.engine.coordinates import InputTransform
+from napari_simmat.engine.masks import bounding_box
+from napari_simmat.engine.object_regions import (
+    ObjectMaps,
+    RegionTree,
+    best_regions,
+    region_tree,
+)
+from napari_simmat.engine.settings import OBJECT_THRESHOLDS
+from napari_simmat.progress import Job, Progress, as_part
+
+if TYPE_CHECKING:
+    from napari_simmat.engine.predictor import Predictor
+
+ZOOMS = 1.0, 0.5, 0.25
+"""Scales at which every plane is decoded, in the network's pixels for each of its input."""
+FINE_ZOOM = 2.0
+NARROW = 14.0
+"""Width in pixels of the median object below which the plane is decoded enlarged, too."""
+MIN_SIDE = 64
+"""A plane is reduced as long as its longer side has so many pixels."""
+FREE = 0.7
+"""Share of a region that better ones must leave."""
+FINER_IS_BETTER = 0.03
+"""What each doubling of the scale adds to a chance where regions of several scales compete."""
+NOTABLE = 0.3
+"""Chance of the objects whose width counts."""
+
+
+class _Found(NamedTuple):
+    """A region that was chosen at a scale."""
+
+    rank: float
+    chance: float
+    box: PixelBox
+    mask: NDArray[np.bool_]
+
+
+def find_objects_job(
+    predictor: Predictor, plane: tuple[int, ...] = (), box: PixelBox | None = None
+) -> Job[MaskCandidates]:
+    """Find the objects of a plane, or of a part of it.
+
+    Parameters
+    ----------
+    predictor
+        Holds the image, and a model with this decoder; its current plane is the same afterwards.
+    plane, box
+        Which plane, and which part of it; by default all. The masks are in the part's pixels.
+
+    Returns
+    -------
+    MaskCandidates
+        Disjoint masks, the likeliest first. Their quality is the chance that they meet an object,
+        their stability 1.
+    """
+    height, width = predictor.shape[-2:]
+    box = box or PixelBox(0, 0, height, width)
+    native = predictor.input_transform(box.size)
+    zooms = [zoom for zoom in ZOOMS if zoom == 1 or zoom * max(native.resized) >= MIN_SIDE]
+    found: list[_Found] = []
+    done, total = 0.0, sum(zoom**2 for zoom in zooms)
+    is_narrow = False
+    for zoom in zooms:
+        job = _regions_job(predictor, plane, box, zoomed(native, zoom))
+        regions, median = yield from as_part(job, done / total, (done + zoom**2) / total)
+        done += zoom**2
+        found += regions
+        is_narrow |= zoom == 1 and 0 < median < NARROW
+    if is_narrow:
+        job = _regions_job(predictor, plane, box, zoomed(native, FINE_ZOOM))
+        regions, _ = yield from job
+        found += regions
+    yield Progress(99, 100, "separating objects")
+    return _disjoint(found, box.size)
+
+
+def zoomed(native: InputTransform, zoom: float) -> InputTransform:
+    """The transform to an input that is `zoom` times as large, padded to multiples of 32."""
+    rows, columns = (max(1, round(side * zoom)) for side in native.resized)
+    padded = -(-rows // 32) * 32, -(-columns // 32) * 32
+    return replace(native, resized=(rows, columns), padded=padded)
+
+
+def _regions_job(
+    predictor: Predictor, plane: tuple[int, ...], box: PixelBox, transform: InputTransform
+) -> Job[tuple[list[_Found], float]]:
+    """The best regions of one scale, and the width of the median notable one in input pixels."""
+    maps = yield from as_part(predictor.object_maps_job(plane, box.slices, transform), 0, 0.8)
+    yield Progress(8, 10, "separating objects")
+    tree = region_tree(maps)
+    if not len(tree.area):
+        return [], 0.0
+    chances = predictor.object_chances(tree.measures)
+    yield Progress(9, 10, "separating objects")
+    chosen = best_regions(tree, chances)
+    notable = [one for one in chosen if chances[one] >= NOTABLE]
+    widths = [_width(maps, tree, int(one)) for one in notable[:200]]
+    bonus = FINER_IS_BETTER * math.log2(math.prod(transform.scale)) / 2
+    found = []
+    for one in chosen:
+        placed = _in_image(tree, int(one), transform)
+        if placed is not None:
+            found.append(_Found(float(chances[one]) + bonus, float(chances[one]), *placed))
+    return found, float(np.median(widths)) if widths else 0.0
+
+
+def _width(maps: ObjectMaps, tree: RegionTree, one: int) -> float:
+    """Width of a region as the decoder says, in the network's pixels."""
+    window = tree.window(one)
+    return 2 * float(maps.width[window][tree.mask(one, window)].mean())
+
+
+def _in_image(
+    tree: RegionTree, one: int, transform: InputTransform
+) -> tuple[PixelBox, NDArray[np.bool_]] | None:
+    """A region in the image's pixels: its box, and its mask (h, w) there; None if it vanishes."""
+    rows, columns = tree.window(one)
+    mask = tree.mask(one, (rows, columns))
+    if transform.resized == transform.image:
+        return PixelBox(rows.start, columns.start, rows.stop, columns.stop), mask
+    padded = np.pad(mask, 1).astype(np.float32)
+    sides = []
+    spans = []
+    for side, size, scale in zip((rows, columns), transform.image, transform.scale, strict=True):
+        first = max(math.floor((side.start - 1) / scale), 0)
+        last = min(math.ceil((side.stop + 1) / scale), size)
+        at = (np.arange(first, last) + 0.5) * scale - 0.5 - (side.start - 1)
+        below = np.clip(np.floor(at).astype(int), 0, side.stop - side.start)
+        part = np.clip(at - below, 0, 1)
+        weights = np.zeros((last - first, side.stop - side.start + 2), np.float32)
+        index = np.arange(last - first)
+        weights[index, below] = 1 - part
+        weights[index, below + 1] += part
+        sides.append(weights)
+        spans.append(first)
+    smooth = sides[0] @ padded @ sides[1].T > 0.5
+    window = bounding_box(smooth)
+    if window is None:
+        return None
+    top, left = (first + cut.start for first, cut in zip(spans, window, strict=True))
+    inside = smooth[window]
+    return PixelBox(top, left, top + inside.shape[0], left + inside.shape[1]), inside
+
+
+def _disjoint(found: list[_Found], size: tuple[int, int]) -> MaskCandidates:
+    """The regions in the order of their rank, each on what the better ones leave."""
+    candidates = MaskCandidates(size, OBJECT_THRESHOLDS, disjoint=True)
+    taken = np.zeros(size, bool)
+    for number, one in enumerate(sorted(found, key=lambda each: -each.rank)):
+        free = one.mask & ~taken[one.box.slices]
+        area = int(np.count_nonzero(free))
+        if area < FREE * np.count_nonzero(one.mask) or not area:
+            continue
+        window = bounding_box(free)
+        assert window is not None
+        rows, columns = window
+        box = PixelBox(
+            one.box.y0 + rows.start,
+            one.box.x0 + columns.start,
+            one.box.y0 + rows.stop,
+            one.box.x0 + columns.stop,
+        )
+        free = free[window]
+        taken[box.slices] |= free
+        candidates.add(MaskCandidate(box, area, one.chance, 1.0, seed=number), free)
+    return candidates
