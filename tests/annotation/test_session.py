@@ -303,6 +303,11 @@ def test_session_goes_on_with_its_log(tmp_path):
         assert session.objects == [1, 2, 3]
 
 
+def test_session_of_an_array_is_refused():
+    with pytest.raises(TypeError, match=r"SessionImage\.of\(array\).*, not of ndarray"):
+        Session(np.zeros((64, 80), np.uint8))
+
+
 def test_session_refuses_the_log_of_another_image(tmp_path):
     log = tmp_path / "log.jsonl"
     with Session(SessionImage.of(gray(), name="discs"), log=log) as session:

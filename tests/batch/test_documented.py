@@ -77,6 +77,16 @@ def test_segment_prints_what_is_documented(folder, capsys):
     valid("error", json.loads(capsys.readouterr().out))
 
 
+def test_dry_run_prints_what_is_documented(folder, capsys):
+    tifffile.imwrite(folder / "d.tif", np.zeros((8, 8), np.uint8))  # left out: it has no prompts
+    assert main(command(folder, "--dry-run", "--json")) == 1
+    value = json.loads(capsys.readouterr().out)
+    valid("plan", value)
+    assert len(value["files"]) == 3
+    assert [Path(each).name for each in value["problems"]] == ["c.tif"]
+    assert [Path(each["image"]).name for each in value["skipped"]] == ["d.tif"]
+
+
 def test_events_are_as_documented(folder, capsys, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.StringIO())
     assert main(command(folder, "--events")) == 1
@@ -95,6 +105,8 @@ def test_events_are_as_documented(folder, capsys, monkeypatch):
         ("record", "format_version", 99),
         ("event", "done", "two"),
         ("segment", "files", [{"image": "a.tif", "status": "failed"}]),
+        ("plan", "files", [{"image": "a.tif"}]),
+        ("plan", "problems", ["a.tif"]),
     ],
 )
 def test_schemas_refuse_what_is_otherwise(name, entry, wrong, folder):
@@ -104,6 +116,7 @@ def test_schemas_refuse_what_is_otherwise(name, entry, wrong, folder):
         "record": {**json.loads(golden.read_text("utf-8")), "run": {}},
         "event": {"done": 1, "total": 2, "message": ""},
         "segment": {"files": [], "skipped": []},
+        "plan": {"output": "out", "files": [], "skipped": [], "problems": {}, "remarks": {}},
     }[name]
     valid(name, good)
     with pytest.raises(jsonschema.ValidationError):

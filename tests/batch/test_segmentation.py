@@ -7,7 +7,18 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_simmat import Prompt, segment, segment_folder
+from napari_simmat import (
+    ImagePart,
+    Prompt,
+    Session,
+    evaluate,
+    learn,
+    load_model,
+    segment,
+    segment_folder,
+    train,
+)
+from napari_simmat.annotation.session_image import SessionImage
 from napari_simmat.batch import segmentation
 from napari_simmat.batch.record import read_record
 from napari_simmat.batch.segmentation import ALL_OBJECTS
@@ -186,11 +197,75 @@ def test_the_model_is_loaded_once_and_anew_if_it_changed(discs, other_foundation
         (7, "Prompts are 'auto', a list of clicks"),
         ("nothing.csv", "There is no file nothing.csv"),
         ([(900, 20)], "outside"),
+        ([{"clicks": [(1, 1)]}], "A prompt has no part 'clicks'; its parts are points, labels,"),
+        ([{1: 2}], "A prompt has no part 1; its parts are points, labels,"),
+        (np.zeros((10, 80), int), "has shape 10 x 80, but the image has 64 x 80"),
+        (np.zeros((80, 64), int), "has shape 80 x 64, but the image has 64 x 80"),
+        (np.zeros((3, 64, 80), int), "has shape 3 x 64 x 80, but the image has 64 x 80"),
+        (np.ones((64, 80)), "The labels are float64 values; labels are integers"),
     ],
 )
 def test_prompts_that_are_none_are_refused(given, words, discs):
-    with pytest.raises((ValueError, TypeError, FileNotFoundError), match=words):
+    with pytest.raises((ValueError, TypeError, FileNotFoundError), match=words) as error:
         segment(discs, given, progress=False)
+    assert len(str(error.value)) < 250, "no values of an array"
+
+
+def test_labels_may_have_axes_of_length_one(discs):
+    """As in `learn` and `evaluate`."""
+    labels = (discs == 200).astype(np.uint8)
+    expected = segment(discs, labels, progress=False).labels
+    assert np.array_equal(segment(discs, labels[None], progress=False).labels, expected)
+
+
+@pytest.mark.parametrize("given", ["Model", "spec", None, 5, {"name": "tiny"}, b"tiny"])
+def test_model_that_is_no_name_is_refused(given, discs, tmp_path):
+    """A result names its model, so that its record can replay it."""
+    if given in ("Model", "spec"):
+        model = load_model("tiny")
+        given = model if given == "Model" else model.spec
+    tifffile.imwrite(tmp_path / "a.tif", discs)
+    words = rf"A model is a name .*, or a file, not {type(given).__name__}: a result"
+    pairs = [(discs, (discs > 100).astype(int))]
+    for call in (
+        lambda: segment(discs, [(20, 20)], model=given),
+        lambda: segment_folder(tmp_path, tmp_path / "out", model=given),
+        lambda: evaluate(pairs, model=given),
+        lambda: learn(*pairs[0], model=given),
+        lambda: train(pairs, tmp_path / "b.safetensors", model=given),
+        lambda: load_model(given),
+        lambda: Session(SessionImage.of(discs), given),
+    ):
+        with pytest.raises(TypeError, match=words):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"compute": "cuda"}, r"Settings are given as Compute\(\.\.\.\), not as 'cuda'"),
+        ({"compute": {"device": "cpu"}}, r"as Compute\(\.\.\.\), not as {'device': 'cpu'}"),
+        ({"automatic": {}}, r"as AutomaticSettings\(\.\.\.\), not as {}"),
+        ({"automatic": 5}, r"as AutomaticSettings\(\.\.\.\), not as 5"),
+        ({"table": ["area"]}, r"as TableSettings\(\.\.\.\), not as \['area'\]"),
+        ({"part": "0,0,9,9"}, r"as ImagePart\(\.\.\.\), not as '0,0,9,9'"),
+        ({"propagate": 5}, r"as PropagationSettings\(\.\.\.\), not as 5"),
+        ({"channels": "DAPI"}, r"Channels are a list of names or numbers, not 'DAPI'"),
+        ({"channels": 0}, r"Channels are a list of names or numbers, not 0"),
+    ],
+)
+def test_settings_of_another_kind_are_refused(more, words, discs, tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", discs)
+    with pytest.raises(TypeError, match=words):
+        segment(discs, [(20, 20)], progress=False, **more)
+    with pytest.raises(TypeError, match=words):
+        segment_folder(tmp_path, tmp_path / "out", progress=False, **more)
+
+
+def test_part_of_an_array_is_refused(discs):
+    """In place of the whole, in silence."""
+    with pytest.raises(ValueError, match="A part is of a file; cut it out of the array itself"):
+        segment(discs, [(20, 20)], part=ImagePart(region="0,0,40,40"), progress=False)
 
 
 @pytest.mark.parametrize(

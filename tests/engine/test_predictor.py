@@ -208,6 +208,12 @@ def test_predict_refuses_wrong_prompts(predictor, discs, asked, sentence):
     assert predictor.predict(points=[(40, 35)]).mask.any()
 
 
+@pytest.mark.parametrize("given", ["tiny", None])
+def test_predictor_of_a_name_is_refused(given):
+    with pytest.raises(TypeError, match=r"reads a loaded model, load_model\(\.\.\.\), not"):
+        Predictor(given)
+
+
 def test_predict_of_an_unknown_kind_of_prompt_is_refused(predictor, discs, monkeypatch):
     predictor.set_image(discs[0])
     network = type(predictor.model.network)

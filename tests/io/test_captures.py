@@ -1,5 +1,6 @@
 """Captures whose bands are files: found by a pattern, proposed from names, read as one image."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -131,7 +132,8 @@ def test_capture_that_lacks_a_band_is_refused(tmp_path):
         ("{capture}_{capture}_{band}.tif", "has {capture} twice"),
         ("{capture}_{band:1,1}.tif", "lists the bands '1,1'; write them as"),
         ("{capture}_{band:1=red,2=RED}.tif", "lists the bands"),
-        ("{capture}_{band:}.tif", "lists the bands ''"),
+        ("{capture}_{band:}.tif", "lists no bands after its colon; write"),
+        ("{capture}_{band: }.tif", "lists no bands after its colon; write"),
         ("{capture}_{band}.png", "No file matches"),
     ],
 )
@@ -140,6 +142,35 @@ def test_wrong_pattern_is_refused_in_a_sentence(tmp_path, pattern, message):
     with pytest.raises((ValueError, FileNotFoundError)) as caught:
         find_captures(tmp_path / pattern)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("pattern", ["{capture}_{band}.tif", "x_{band}.tif"])
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("x_1.tif", "x_band1.tif"), "the bands 1 and band1, which would have one name"),
+        (("x_R.tif", "x_r.tif"), "the bands R and r, which would have one name"),
+        (("x_b.tif", "x_r,g.tif"), "the band 'r,g', which cannot be listed"),
+        (("x_b.tif", "x_r=1.tif"), "the band 'r=1', which cannot be listed"),
+        (("x_b.tif", "x_r .tif"), "the band 'r ', which cannot be listed"),
+        (("x_b.tif", "x_a}.tif"), "the band 'a}', which cannot be listed"),
+    ],
+)
+def test_bands_that_no_list_can_name_are_refused(tmp_path, pattern, names, message):
+    """The user, who listed none, is not told of a list; and no file is left out in silence."""
+    write(tmp_path, *names)
+    for find in (find_captures, band_files):
+        with pytest.raises(ValueError, match=re.escape(message)) as error:
+            find(tmp_path / pattern)
+        assert "lists the bands" not in str(error.value)
+
+
+def test_bands_of_one_name_are_read_if_they_are_named(tmp_path):
+    """As the refusal advises."""
+    write(tmp_path, "x_1.tif", "x_band1.tif")
+    with pytest.raises(ValueError, match=r"{band:1=first,band1=second}"):
+        band_files(tmp_path / "x_{band}.tif")
+    assert list(band_files(tmp_path / "x_{band:1=first,band1=second}.tif")) == ["first", "second"]
 
 
 def test_path_that_means_several_captures_is_refused(tmp_path):
@@ -180,6 +211,7 @@ def test_bands_of_other_sizes_and_broken_ones_are_named(tmp_path):
          "{capture}_{band}.tif"),
         ([f"img_{n}.tif" for n in range(9)], ""),
         ([f"cells_t{n:02}.tif" for n in range(9)], ""),
+        (["x_R.tif", "x_r.tif"], ""),
         (["a.tif", "a_labels.tif", "b.tif", "b_labels.tif"], ""),
         (["a.tif"], ""),
         ([], ""),

@@ -144,7 +144,7 @@ FORMULAS = ["=1+1", "+cmd", "-2+3", "@SUM(A1)", "\tx", "'=1+1", "''@a"]
 PLAIN = ["-12.5", "+5", "-inf", "-1e-05", "'quoted'", "", "NA", "a=b", "007"]
 
 
-def test_texts_that_are_formulas_are_guarded_and_read_as_they_were(tmp_path):
+def test_texts_that_are_formulas_are_guarded_and_read_back(tmp_path):
     rows = [{"label": -1, "class": text, "x": -0.5} for text in (*FORMULAS, *PLAIN)]
     for path in (tmp_path / "once.csv", tmp_path / "again.csv"):
         write_table(path, ["label", "class", "x"], rows)

@@ -1,17 +1,17 @@
 """Sizes in the tags of instruments, in files made as rosettasciio's and tifffile's examples are."""
 
-from types import SimpleNamespace
+import struct
 
 import numpy as np
 import pytest
 import tifffile
 
-from napari_simmat.io.instrument_tags import instrument_pixel_size
 from napari_simmat.io.readers import read_image
 from napari_simmat.io.tiff import read_tiff_reference
 
-ZEISS, FEI, TVIPS = 34118, 34682, 37706
+ZEISS, FEI, SIS, TVIPS, LSM = 34118, 34682, 33560, 37706, 34412
 MAKE = 271
+PLANES = np.arange(3 * 4 * 6, dtype=np.uint8).reshape(3, 4, 6)
 
 
 def write(path, tag, text, width=512, **more):
@@ -92,19 +92,69 @@ def test_metamorph(tmp_path):
     assert image.scale == {"Y": 0.5, "X": 0.65}
 
 
-@pytest.mark.parametrize(
-    ("told", "sizes"),
-    [
-        ({"is_sis": True, "sis_metadata": {"pixelsizex": 2e-7, "pixelsizey": 1e-7}},
-         {"Y": (1e-7, "m"), "X": (2e-7, "m")}),
-        ({"is_tvips": True, "tvips_metadata": {"PixelSizeX": 2.0, "PixelSizeY": 1.0}},
-         {"Y": (1.0, "nm"), "X": (2.0, "nm")}),
-        ({"is_lsm": True, "lsm_metadata": {
-            "VoxelSizeX": 2e-7, "VoxelSizeY": 1e-7, "VoxelSizeZ": 0, "TimeIntervall": 0.5}},
-         {"Y": (1e-7, "m"), "X": (2e-7, "m"), "T": (0.5, "s")}),
-    ],
-)  # fmt: skip
-def test_tags_that_tifffile_reads_and_does_not_write(told, sizes):
-    page = SimpleNamespace(tags=tifffile.TiffTags(), description="")
-    tiff = SimpleNamespace(pages=SimpleNamespace(first=page), **told)
-    assert instrument_pixel_size(tiff) == sizes
+def write_binary(path, tag, data, planes=PLANES[:1], thumbnails=False):
+    """Planes of which the first has a tag of bytes; returns where in the file the bytes lie."""
+    with tifffile.TiffWriter(path, byteorder="<") as file:
+        for number, plane in enumerate(planes):
+            tags = [] if number else [(tag, 7, len(data), data, True)]
+            file.write(plane, extratags=tags, metadata=None, contiguous=False)
+            if thumbnails:
+                file.write(np.ones((2, 2), np.uint8), subfiletype=1, metadata=None)
+    with tifffile.TiffFile(path) as file:
+        return file.pages.first.tags[tag].valueoffset
+
+
+def record(kind, **values):
+    """Bytes of a record as tifffile knows it, zero but for these values."""
+    made = np.zeros((), np.dtype(kind))
+    for name, value in values.items():
+        made[name] = value
+    return made.tobytes()
+
+
+def test_olympus_sis(tmp_path):
+    """A block, to which the tag points, has the sizes and the exponent of their unit in meters."""
+    path = tmp_path / "a.tif"
+    head = struct.pack("<4s6xhhhhh6x32sH", b"SIS0", 1, 2, 3, 4, 120, b"image", 1)
+    block = struct.pack("<10xhdd8xd2x34s32s", -6, 0.2, 0.1, 40.0, b"camera", b"picture")
+    at = write_binary(path, SIS, head + struct.pack("<hhI", 1, 1, 0) + block)
+    content = bytearray(path.read_bytes())
+    struct.pack_into("<I", content, at + len(head) + 4, at + len(head) + 8)
+    path.write_bytes(content)
+    image = read_image(path)
+    assert image.scale == pytest.approx({"Y": 0.1, "X": 0.2})
+    assert image.units == {"Y": "um", "X": "um"}
+
+
+def test_tvips(tmp_path):
+    """Of the second version, in nanometers."""
+    header = record(tifffile.TIFF.TVIPS_HEADER_V1, Version=2)
+    more = {"Magic": 0xAAAAAAAA, "PixelSizeX": 2.0, "PixelSizeY": 1.0}
+    path = tmp_path / "a.tif"
+    write_binary(path, TVIPS, header + record(tifffile.TIFF.TVIPS_HEADER_V2, **more))
+    image = read_image(path)
+    assert image.scale == {"Y": 1.0, "X": 2.0}
+    assert image.units == {"Y": "nm", "X": "nm"}
+
+
+@pytest.mark.parametrize(("scan", "letter", "step"), [(0, "Z", 0.5), (3, "T", 1.5)])
+def test_zeiss_lsm(tmp_path, scan, letter, step):
+    """Meters and seconds; a thumbnail follows each plane."""
+    axes, scale = f"{letter}YX", {letter: step, "Y": 0.1, "X": 0.2}
+    extent = {"DimensionZ": 3 if letter == "Z" else 1, "DimensionTime": 3 if letter == "T" else 1}
+    size = np.dtype(tifffile.TIFF.CZ_LSMINFO).itemsize
+    values = {
+        "MagicNumber": 67127628, "StructureSize": size, "DataType": 1,
+        "DimensionY": 4, "DimensionX": 6, "DimensionChannels": 1, "ScanType": scan, **extent,
+        "VoxelSizeX": 2e-7, "VoxelSizeY": 1e-7, "VoxelSizeZ": 5e-7, "TimeIntervall": 1.5,
+    }  # fmt: skip
+    path = tmp_path / "a.lsm"
+    info = record(tifffile.TIFF.CZ_LSMINFO, **values)
+    write_binary(path, LSM, info, PLANES, thumbnails=True)
+    image = read_image(path)
+    assert image.axes == axes
+    assert np.array_equal(image.data, PLANES)
+    assert image.scale == pytest.approx(scale)
+    assert image.units == {letter: "s" if letter == "T" else "um" for letter in axes}
+    of_file = read_tiff_reference(path).scale
+    assert {letter: of_file[letter] for letter in axes} == pytest.approx(scale)

@@ -43,6 +43,7 @@ from napari_simmat.annotation.session_image import SessionImage
 from napari_simmat.annotation.session_log import SessionLog
 from napari_simmat.annotation.session_replay import Replayed
 from napari_simmat.batch.outputs import save_objects_job
+from napari_simmat.checkpoints.registry import model_reference
 from napari_simmat.engine.settings import AutomaticSettings, ChannelSelection, Compute
 from napari_simmat.engine.table_settings import DEFAULT_STATISTICS, TableSettings
 from napari_simmat.progress import Job, Progress, finish
@@ -61,6 +62,10 @@ TWO_TO_MERGE = "Give at least two objects to merge."
 NO_SHAPE = (
     "A shape is a path of one point or more, a polygon of three or more, or the four corners of a "
     "rectangle or of the box around an ellipse; this is no {}."
+)
+NO_IMAGE = (
+    "A session is of an image from Session.open(path), SessionImage.read(path) or "
+    "SessionImage.of(array), not of {}."
 )
 NO_DRAFTS = "There are no drafts: propose some first."
 NO_OBJECTS = "Commit objects first; a model learns from at least three."
@@ -106,6 +111,9 @@ class Session:
         compute: Compute | None = None,
         on_progress: Callable[[Progress], object] | None = None,
     ) -> None:
+        if not isinstance(image, SessionImage):
+            raise TypeError(NO_IMAGE.format(type(image).__name__))
+        model_reference(model)  # refuses one that is loaded
         self.image = image
         self.overlap: Overlap = "keep"
         self._model = ChosenModel(model, compute=compute or Compute())

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from napari_simmat.batch.record import FORMAT, FORMAT_VERSION, Record
@@ -14,6 +15,13 @@ from napari_simmat.progress import JobEvent
 
 _TEXT, _WHOLE, _NUMBER = {"type": "string"}, {"type": "integer"}, {"type": "number"}
 _NONE = {"type": "null"}
+_PATH_OR_NONE = {"anyOf": [_TEXT, _NONE]}
+_SKIPPED = {
+    "type": "object",
+    "properties": {"image": _TEXT, "why": _TEXT, "failed": {"type": "boolean"}},
+    "required": ["image", "why", "failed"],
+}
+"""An image that is left out."""
 
 
 def record_schema() -> dict[str, Any]:
@@ -40,7 +48,7 @@ def segment_schema() -> dict[str, Any]:
     """Of what ``simmat segment --json`` prints at its end."""
     always = {
         "image": _TEXT,
-        "prompts": {"anyOf": [_TEXT, _NONE]},
+        "prompts": _PATH_OR_NONE,
         "status": {"enum": ["written", "kept", "failed"]},
         "seconds": _NUMBER,
     }
@@ -61,32 +69,41 @@ def segment_schema() -> dict[str, Any]:
         "else": {"required": list(done)},
         "patternProperties": {"_file$": _TEXT},
     }
-    skipped = {
-        "type": "object",
-        "properties": {"image": _TEXT, "why": _TEXT, "failed": {"type": "boolean"}},
-        "required": ["image", "why", "failed"],
+    entries = {
+        "files": {"type": "array", "items": file},
+        "skipped": {"type": "array", "items": _SKIPPED},
     }
-    return {
-        "$schema": DRAFT,
-        "title": "What simmat segment --json prints",
-        "type": "object",
-        "properties": {
-            "files": {"type": "array", "items": file},
-            "skipped": {"type": "array", "items": skipped},
-        },
-        "required": ["files", "skipped"],
-        "additionalProperties": False,
+    return _object("What simmat segment --json prints", entries)
+
+
+def plan_schema() -> dict[str, Any]:
+    """Of what ``simmat segment --dry-run --json`` prints."""
+    parts = {"image": _TEXT, "prompts": _PATH_OR_NONE, "labels_file": _TEXT}
+    file = {"type": "object", "properties": parts, "required": list(parts)}
+    sentences = {"type": "object", "additionalProperties": _TEXT}
+    entries = {
+        "output": _TEXT,
+        "files": {"type": "array", "items": file},
+        "skipped": {"type": "array", "items": _SKIPPED},
+        "problems": sentences,
+        "remarks": sentences,
     }
+    return _object("What simmat segment --dry-run --json prints", entries)
 
 
 def error_schema() -> dict[str, Any]:
     """Of what any command prints with ``--json`` when it fails."""
+    return _object("What a command prints with --json when it fails", {"error": _TEXT})
+
+
+def _object(title: str, entries: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a table that has all these entries and no others."""
     return {
         "$schema": DRAFT,
-        "title": "What a command prints with --json when it fails",
+        "title": title,
         "type": "object",
-        "properties": {"error": _TEXT},
-        "required": ["error"],
+        "properties": dict(entries),
+        "required": list(entries),
         "additionalProperties": False,
     }
 
@@ -96,6 +113,7 @@ SCHEMAS = {
     "model": model_schema,
     "event": event_schema,
     "segment": segment_schema,
+    "plan": plan_schema,
     "error": error_schema,
 }
 """By the name of the file, ``NAME.schema.json``."""

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_simmat._text import pluralize
-from napari_simmat.batch.given_image import labeled_images_of
+from napari_simmat.batch.given_image import channels_of, labeled_images_of, settings_of
 from napari_simmat.batch.shown import ShowProgress, frame, shown, table_html
 from napari_simmat.checkpoints.loading import load_model
+from napari_simmat.checkpoints.registry import model_reference
 from napari_simmat.datasets.folder import LabeledFile, find_labeled_files
 from napari_simmat.datasets.label_folder import check_complete, match_label_files
 from napari_simmat.datasets.labeled_image import LabeledImage
@@ -150,7 +151,7 @@ def evaluate(
     from napari_simmat.evaluation.evaluate_labels import evaluate_labels_job
 
     start = time.monotonic()
-    selection = ChannelSelection(channels=None if channels is None else tuple(channels))
+    selection = ChannelSelection(channels=channels_of(channels))
     folder = None if output is None else Path(output).expanduser()
     if isinstance(data, (str, Path)):
         files: list[LabeledFile] = find_labeled_files(Path(data).expanduser())
@@ -176,9 +177,10 @@ def evaluate(
             min_size=min_size,
             max_objects=max_objects,
             selection=selection,
-            automatic=automatic or AutomaticSettings(),
+            automatic=settings_of(automatic, AutomaticSettings),
         )
-        predictor = Predictor(load_model(str(model)), **asdict(compute or Compute()))
+        given = settings_of(compute, Compute)
+        predictor = Predictor(load_model(model_reference(model)), **asdict(given))
         job = evaluate_job(predictor, files, config, folder)
         subject = predictor.model.spec.name
     scores = shown(job, progress)

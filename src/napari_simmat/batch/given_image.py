@@ -1,4 +1,4 @@
-"""Images and prompts as programmers have them, turned into what the engine reads.
+"""Images, prompts and settings as programmers have them, turned into what the engine reads.
 
 An image may be a path, an array (numpy, dask, zarr), an xarray DataArray, or a napari layer.
 """
@@ -6,10 +6,11 @@ An image may be a path, an array (numpy, dask, zarr), an xarray DataArray, or a 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+import reprlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ from napari_simmat.io.readers import read_image, read_labels, stem_of
 from napari_simmat.io.stated import SIZE_AXES
 from napari_simmat.io.units import known_unit, unit_named
 
+S = TypeVar("S")
 GivenPrompts = str | Path | NDArray[Any] | Sequence[Any]
 """``"auto"``, a prompt file, labels, or a list of prompts."""
 GivenSize = float | Sequence[float] | Mapping[str, float] | None
@@ -34,13 +36,20 @@ AXES_MISFIT = (
 )
 NO_PROMPT = (
     "A prompt is a Prompt, a table of its parts, a click of {clicks} numbers ({axes}) or a box of "
-    "{boxes}, not {given!r}."
+    "{boxes}, not {given}."
 )
+NO_PART = "A prompt has no part {!r}; its parts are {}."
 NO_PROMPT_LIST = (
     "Prompts are 'auto', a list of clicks, boxes or Prompts, labels of the image's shape, or a "
     "file, not {}."
 )
 NO_PROMPTS = "The list of prompts is empty; give one, or 'auto' for all objects."
+NOT_WHOLE = (
+    "The labels are {} values; labels are integers, 0 for the background and another one for each "
+    "object. Convert them, e.g. astype('uint16')."
+)
+NO_SETTINGS = "Settings are given as {}(...), not as {}."
+NO_CHANNELS = "Channels are a list of names or numbers, not {!r}; write [{!r}]."
 NO_IMAGE = (
     "An image is a path, an array, an xarray DataArray or a napari layer, not {}; convert it with "
     "numpy.asarray."
@@ -180,18 +189,34 @@ def sizes_of(given: GivenSize) -> tuple[float, ...] | None:
     return tuple(map(float, given)) if isinstance(given, Sequence) else (float(given),)
 
 
-def prompts_of(
-    given: Any, shape: tuple[int, ...], axes: str, name: str = "The labels"
-) -> Sequence[Prompt]:
+def channels_of(given: Sequence[int | str] | None) -> tuple[int | str, ...] | None:
+    """Names or numbers of channels; TypeError for a single one, of which a name has letters."""
+    if given is None:
+        return None
+    if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
+        raise TypeError(NO_CHANNELS.format(given, given))
+    return tuple(given)
+
+
+def settings_of(given: S | None, kind: type[S]) -> S:
+    """Settings of a kind, by default its own; TypeError for anything else."""
+    if given is None:
+        return kind()
+    if not isinstance(given, kind):
+        raise TypeError(NO_SETTINGS.format(kind.__name__, reprlib.repr(given)))
+    return given
+
+
+def prompts_of(given: Any, shape: tuple[int, ...], axes: str) -> Sequence[Prompt]:
     """Prompts from labels or a list, for an image of `shape` and `axes`, both without channels.
 
     Raises ValueError or TypeError if they are none.
     """
     if hasattr(given, "dtype") and hasattr(given, "shape"):
-        labels = np.asarray(given)
-        if labels.shape == tuple(shape) and labels.dtype.kind in "uib":
-            return label_prompts(labels.astype(np.int64), shape, name)
-        given = labels.tolist()
+        array = np.asarray(given)
+        if _are_labels(array, shape):
+            return _label_prompts(array, shape)
+        given = array.tolist()
     if not isinstance(given, Sequence) or isinstance(given, (str, bytes)):
         raise TypeError(NO_PROMPT_LIST.format(type(given).__name__))
     made = [_prompt(each, axes) for each in given]
@@ -200,10 +225,30 @@ def prompts_of(
     return made
 
 
+def _are_labels(array: NDArray[Any], shape: tuple[int, ...]) -> bool:
+    """Whether an array is an image of labels, not a list of clicks or boxes."""
+    if array.shape == shape and array.dtype.kind in "uib":
+        return True
+    is_list = array.ndim == 2 and array.shape[1] in (len(shape), len(shape) + 2)
+    return array.ndim >= 2 and not is_list
+
+
+def _label_prompts(labels: NDArray[Any], shape: tuple[int, ...]) -> Sequence[Prompt]:
+    if labels.dtype.kind not in "uib":
+        raise TypeError(NOT_WHOLE.format(labels.dtype.name))
+    if same_except_singletons(shape, labels.shape):
+        labels = labels.reshape(shape)
+    return label_prompts(labels.astype(np.int64), shape)
+
+
 def _prompt(given: Any, axes: str) -> Prompt:
     if isinstance(given, Prompt):
         return given
     if isinstance(given, Mapping):
+        parts = [each.name for each in fields(Prompt) if each.init]
+        for part in given:
+            if part not in parts:
+                raise TypeError(NO_PART.format(part, ", ".join(parts)))
         return Prompt(**given)
     count = len(axes)
     try:
@@ -216,8 +261,8 @@ def _prompt(given: Any, axes: str) -> Prompt:
         return Prompt(points=[(numbers[-2], numbers[-1])], plane=plane)
     if len(numbers) == count + 2:
         return Prompt(box=numbers[leading:], plane=plane)
-    words = {"clicks": count, "boxes": count + 2, "axes": ", ".join(axes.lower()), "given": given}
-    raise ValueError(NO_PROMPT.format(**words))
+    letters, shown = ", ".join(axes.lower()), reprlib.repr(given)
+    raise ValueError(NO_PROMPT.format(clicks=count, boxes=count + 2, axes=letters, given=shown))
 
 
 def content_digest(image: ImageFile) -> str:

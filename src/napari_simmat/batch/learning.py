@@ -14,9 +14,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_simmat.batch.given_image import GivenSize, labeled_image_of, labeled_images_of
+from napari_simmat.batch.given_image import (
+    GivenSize,
+    channels_of,
+    labeled_image_of,
+    labeled_images_of,
+)
 from napari_simmat.batch.shown import ShowProgress, frame, pandas_module, shown, table_html
 from napari_simmat.checkpoints.loading import load_model
+from napari_simmat.checkpoints.registry import model_reference
 from napari_simmat.datasets.dataset import DataConfig
 from napari_simmat.datasets.folder import find_images, read_folder_job
 from napari_simmat.datasets.labeled_image import LabeledImage
@@ -189,11 +195,11 @@ def learn(
     from napari_simmat.training.few_shot import learn_objects_job
     from napari_simmat.training.tries import Tries
 
-    base = load_model(str(model))
+    base = load_model(model_reference(model))
     contents: list[LabeledImage]
     folder = Path(image).expanduser() if isinstance(image, (str, Path)) else None
     if folder is not None and folder.is_dir() and labels is None:
-        selection = ChannelSelection(channels=None if channels is None else tuple(channels))
+        selection = ChannelSelection(channels=channels_of(channels))
         found = find_images(folder, DataConfig(selection=selection))
         contents = [each.read() for each in found]
         tries = Tries.of_folder(folder)
@@ -271,12 +277,12 @@ def train(
     from napari_simmat.training.finetune import train_checkpoint_job
 
     path = _checked(output, overwrite)
-    base = load_model(str(model))
+    base = load_model(model_reference(model))
     config = practical_config(base.spec, **settings)
     wanted = DataConfig(
         modality=modality,
         seed=config.seed,
-        selection=ChannelSelection(channels=None if channels is None else tuple(channels)),
+        selection=ChannelSelection(channels=channels_of(channels)),
     )
     if isinstance(data, (str, Path)):
         dataset = shown(read_folder_job(Path(data).expanduser(), wanted), progress)

@@ -24,9 +24,11 @@ from napari_simmat._text import format_shape, pluralize
 from napari_simmat.batch.given_image import (
     GivenPrompts,
     GivenSize,
+    channels_of,
     content_digest,
     image_of,
     prompts_of,
+    settings_of,
     sizes_of,
 )
 from napari_simmat.batch.inputs import AUTO, find_inputs
@@ -53,7 +55,7 @@ from napari_simmat.batch.segment_image import SegmentedImage, TaskOutcome, segme
 from napari_simmat.batch.shown import ShowProgress, frame, pandas_module, shown, table_html
 from napari_simmat.batch.summary import ALL_OBJECTS, SUMMARY_PAGE
 from napari_simmat.checkpoints.loading import load_model
-from napari_simmat.checkpoints.registry import find_model
+from napari_simmat.checkpoints.registry import find_model, model_reference
 from napari_simmat.engine.settings import (
     AutomaticSettings,
     ChannelSelection,
@@ -75,6 +77,7 @@ TOO_LARGE = (
     "a part of the image."
 )
 EXISTS = "{} exists already; give overwrite=True to replace it, or another folder."
+NOT_FOR_ARRAYS = "A part is of a file; cut it out of the array itself: image[..., 0:512, 0:512]."
 NOT_FOR_PATHS = "{} is for arrays; the file {} says it itself."
 SHOWN_SIDE = 512
 """Of the picture of a result in a notebook."""
@@ -317,12 +320,12 @@ def segment(
     np.uint32(2)
     """
     config = SegmentConfig(
-        model=str(model),
-        selection=ChannelSelection(channels=None if channels is None else tuple(channels)),
-        part=part,
-        compute=compute or Compute(),
-        automatic=automatic or AutomaticSettings(),
-        table=table or TableSettings(),
+        model=model_reference(model),
+        selection=ChannelSelection(channels=channels_of(channels)),
+        part=settings_of(part, ImagePart),
+        compute=settings_of(compute, Compute),
+        automatic=settings_of(automatic, AutomaticSettings),
+        table=settings_of(table, TableSettings),
     )
     about = {
         "axes": axes,
@@ -412,21 +415,20 @@ def segment_folder(
     planned = plan(
         inputs, output=Path(output), prompts=str(prompts), existing=existing, extras=extras
     )
-    chosen = None if channels is None else tuple(channels)
     config = SegmentConfig(
-        model=str(model),
+        model=model_reference(model),
         selection=ChannelSelection(
-            channels=chosen,
+            channels=channels_of(channels),
             channel_axis=channel_axis,
             pixel_size=sizes_of(pixel_size),
             unit=unit,
             axes=axes,
         ),
-        part=part,
-        compute=compute or Compute(),
-        automatic=automatic or AutomaticSettings(),
+        part=settings_of(part, ImagePart),
+        compute=settings_of(compute, Compute),
+        automatic=settings_of(automatic, AutomaticSettings),
         propagation=_propagation(propagate),
-        table=table or TableSettings(),
+        table=settings_of(table, TableSettings),
     )
     outcomes = shown(run_plan_job(planned, config), progress)
     return FolderSegmentation(
@@ -471,6 +473,8 @@ def _load(
         config = replace(config, selection=stated)
         loaded = load_task(SegmentTask(path, file, OutputFiles.of(path, folder)), config)
     else:
+        if config.part != WHOLE:
+            raise ValueError(NOT_FOR_ARRAYS)
         name = str(getattr(image, "name", None) or "image")
         held = image_of(image, **about, name=name)
         task = SegmentTask(
@@ -493,8 +497,12 @@ def _load(
     return replace(loaded, prompts=prompts_of(prompts, loaded.shape, loaded.axes))
 
 
-def _propagation(given: bool | PropagationSettings) -> PropagationSettings | None:
-    return PropagationSettings() if given is True else given or None
+def _propagation(given: bool | PropagationSettings | None) -> PropagationSettings | None:
+    if given is True:
+        return PropagationSettings()
+    if given is None or given is False:
+        return None
+    return settings_of(given, PropagationSettings)
 
 
 _turn = threading.Lock()

@@ -31,6 +31,10 @@ from napari_simmat.io.files import ASSETS, format_size, user_folder
 from napari_simmat.models.spec import ModelSpec
 
 SUFFIXES = (".safetensors", ".pth", ".pt")
+NO_REFERENCE = (
+    "A model is a name that `simmat models list` shows, or a file, not {}: a result names its "
+    "model. Save a learned one; a loaded one is for Predictor."
+)
 ModelKind = Literal["built in", "downloaded", "downloadable", "own"]
 
 _WINDOWS_DEVICES = {"con", "prn", "aux", "nul"} | {
@@ -134,17 +138,24 @@ def own_models() -> list[ModelEntry]:
     return entries
 
 
+def model_reference(given: object) -> str:
+    """The name or file of a model as text; TypeError for anything else, such as a loaded one."""
+    if not isinstance(given, (str, Path)):
+        raise TypeError(NO_REFERENCE.format(type(given).__name__))
+    return str(given)
+
+
 def find_model(name_or_path: str | Path) -> ModelEntry:
     """Find a model by its name, by a name without its version, or by a file.
 
     ``"tiny"`` is the newest built-in ``tiny-N``.
 
-    Raises ValueError if there is none of that name, OSError if a file given by its path is missing
-    or unreadable.
+    Raises ValueError if there is none of that name, TypeError if it is no name, OSError if a file
+    given by its path is missing or unreadable.
     """
     if isinstance(name_or_path, Path):
         return _file(name_or_path)
-    name = name_or_path
+    name = model_reference(name_or_path)
     entries = list_models()
     named = [entry for entry in entries if entry.name == name] or _newest(name, entries)
     named = named or [entry for entry in entries if _continues(entry, name)]

@@ -6,7 +6,6 @@ Starting it imports neither torch nor numpy; commands import what they need when
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import tomllib
 import traceback
@@ -31,6 +30,7 @@ from napari_simmat.cli.extensions import add_commands
 from napari_simmat.cli.measure import measure
 from napari_simmat.cli.models import info, models
 from napari_simmat.cli.segment import encode, segment
+from napari_simmat.cli.streams import lasting_streams
 from napari_simmat.cli.terminal import Terminal
 from napari_simmat.cli.train import train
 from napari_simmat.io.files import check_size, logged
@@ -114,26 +114,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
         quiet_libraries()
     terminal = Terminal(as_json="--json" in given)
     level = logging.DEBUG if "--verbose" in given else logging.WARNING
-    with logged(), _notes_on_stderr(terminal, level):
+    with (
+        lasting_streams(terminal.complain) as (out, err),
+        logged(),
+        _notes_on_stderr(terminal, level),
+    ):
         try:
-            return _run(given)
-        except KeyboardInterrupt:
-            terminal.fail(CANCELED_MESSAGE)
-            return CANCELED
-        except CycloptsError as error:
-            commands = {word for word in app if not word.startswith("-")}
-            named = next((f"{word} " for word in given if word in commands), "")
-            terminal.fail(f"{str(error).strip()} See simmat {named}--help.")
-            return 2
+            status = _status(given, terminal)
+            out.flush()
         except BrokenPipeError:  # the pipe was closed, e.g. by `simmat models | head -1`
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            out.discard()
             return 1
-        except Exception as error:
-            logger.debug("failed", exc_info=True)
-            if "--debug" in given:
-                traceback.print_exc()
-            terminal.fail(_sentence(error))
-            return 1
+    return status or int(out.is_lost or err.is_lost)
+
+
+def _status(given: Sequence[str], terminal: Terminal) -> int:
+    """Run the command, and print why it fails; its exit status."""
+    try:
+        return _run(given)
+    except BrokenPipeError:
+        raise
+    except KeyboardInterrupt:
+        terminal.fail(CANCELED_MESSAGE)
+        return CANCELED
+    except CycloptsError as error:
+        commands = {word for word in app if not word.startswith("-")}
+        named = next((f"{word} " for word in given if word in commands), "")
+        terminal.fail(f"{str(error).strip()} See simmat {named}--help.")
+        return 2
+    except Exception as error:
+        logger.debug("failed", exc_info=True)
+        if "--debug" in given:
+            traceback.print_exc()
+        terminal.fail(_sentence(error))
+        return 1
 
 
 def _run(given: Sequence[str]) -> int:

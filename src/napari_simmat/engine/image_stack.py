@@ -28,7 +28,7 @@ from napari_simmat.engine.normalization import (
     stretch,
 )
 from napari_simmat.io.plain import to_plain
-from napari_simmat.io.refusals import RefusedFileError
+from napari_simmat.io.refusals import RefusedFileError, unreadable_part
 from napari_simmat.progress import Job, finish
 
 if TYPE_CHECKING:
@@ -156,11 +156,7 @@ class ArraySource:
         except Exception as error:  # files and task graphs may raise anything
             if self.in_memory:
                 raise
-            said = " ".join(str(error).split())[:200] or type(error).__name__
-            raise ValueError(
-                f"A part of the image could not be read ({said}); its file may be damaged or gone. "
-                "Open it again."
-            ) from error
+            raise unreadable_part("the image", error) from error
         return values.astype(self.dtype, copy=False)
 
 

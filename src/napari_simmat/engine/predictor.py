@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import reprlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -35,18 +36,19 @@ from napari_simmat.models.object_decoder import (
     ObjectDecoder,
     decode_image_job,
 )
+from napari_simmat.models.spec import Model
 from napari_simmat.models.tiny import TinyNetwork
 from napari_simmat.progress import Job, Progress, finish, with_progress
 
 if TYPE_CHECKING:
     from napari_simmat.models.network import Encoded
     from napari_simmat.models.sam2_memory import Memories, ObjectMemory
-    from napari_simmat.models.spec import Model
 
 T = TypeVar("T")
 OTHER_IMAGE = (
     "One image at a time: another thread has set another one. Give each thread its own Predictor."
 )
+NO_MODEL = "A predictor reads a loaded model, load_model(...), not {}."
 NO_IMAGE = "There is no image yet; call set_image first."
 
 
@@ -99,6 +101,8 @@ class Predictor:
         cache: EmbeddingCache | None = None,
         quality: Quality = "fast",
     ) -> None:
+        if not isinstance(model, Model):
+            raise TypeError(NO_MODEL.format(reprlib.repr(model)))
         if quality not in get_args(Quality):
             raise ValueError(f"Quality is fast or best, not {quality!r}.")
         self.model = model

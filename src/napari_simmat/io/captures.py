@@ -13,7 +13,7 @@ import glob
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +25,7 @@ MAX_BANDS = 64
 """More files than this are not proposed as the bands of one capture."""
 _FIELD = re.compile(r"\{(?P<field>capture|band)(?::(?P<table>[^{}]*))?\}")
 _OPEN = re.compile(rf"{_FIELD.pattern}|\*\*/|\*|\?")
+_NOT_LISTED = re.compile(r"[,={}]|^\s|\s$")
 _GAP = r"[ _\-.]+"
 _SERIES = re.compile(r"[tz]\d+", re.IGNORECASE)
 
@@ -36,6 +37,19 @@ NOT_ONE_CAPTURE = "The pattern {} has {{capture}} twice; write it once."
 WRONG_TABLE = (
     "The pattern {} lists the bands {!r}; write them as {{band:red,nir}}, or with the names that "
     "they shall have as {{band:1=blue,2=green}}, each once."
+)
+EMPTY_TABLE = (
+    "The pattern {} lists no bands after its colon; write {{band}}, or list them as in "
+    "{{band:red,nir}}."
+)
+SAME_BANDS = (
+    "The files of the pattern {0} have the bands {1} and {2}, which would have one name; name them "
+    "as in {{band:{1}=first,{2}=second}}, or rename the files."
+)
+ODD_BAND = (
+    "The files of the pattern {} have the band {!r}, which cannot be listed, for it has a comma, "
+    "an equals sign, a brace or a space at its end; rename them, or list the other bands, as in "
+    "{{band:red,nir}}."
 )
 NO_FILE = "No file matches {}; check the pattern and its folder."
 SEVERAL = "{} means {} captures, and one is read here; write its folder and name in full."
@@ -85,7 +99,8 @@ def find_captures(pattern: Path) -> Captures:
     Raises
     ------
     ValueError
-        If the pattern has not one ``{band}``, or lists bands wrongly.
+        If the pattern has not one ``{band}``, lists bands wrongly, or finds bands that no list can
+        name.
     FileNotFoundError
         If no file matches.
     """
@@ -93,6 +108,8 @@ def find_captures(pattern: Path) -> Captures:
     root, captures = _search(pattern, table)
     counts = Counter(band for bands in captures.values() for band in bands)
     usual = [band for band, count in counts.items() if 2 * count >= len(captures)]
+    if not table and (problem := _problem_of(usual, pattern)):
+        raise ValueError(problem)
     known = table or dict.fromkeys(sorted(usual, key=_natural), "")
     images: list[Path] = []
     others: list[Path] = []
@@ -110,8 +127,8 @@ def band_files(path: Path) -> dict[str, Path]:
     Raises
     ------
     ValueError
-        If the path has not one ``{band}``, means several captures, or the file of a listed band is
-        missing.
+        If the path has not one ``{band}``, means several captures, or finds bands that no list can
+        name, or the file of a listed band is missing.
     FileNotFoundError
         If no file matches.
     """
@@ -120,6 +137,8 @@ def band_files(path: Path) -> dict[str, Path]:
     if len(captures) > 1:
         raise ValueError(SEVERAL.format(path, len(captures)))
     [bands] = captures.values()
+    if not table and (problem := _problem_of(bands, path)):
+        raise ValueError(problem)
     missing = [_with_band(path, band) for band in table if band not in bands]
     if missing:
         raise ValueError(LACKS.format(capture_stem(path), format_list(missing)))
@@ -212,6 +231,7 @@ def _proposal(split: Sequence[list[str]], place: int) -> tuple[int, str] | None:
         or 2 * count <= len(captures)
         or all(_SERIES.fullmatch(band) for band in bands)
         or (len(captures) == 1 and not are_words)  # five images, counted
+        or _problem_of(bands, "")
     ):
         return None
     ((before, behind),) = around
@@ -236,6 +256,8 @@ def _table(pattern: Path) -> dict[str, str]:
     text = next(m["table"] for m in _FIELD.finditer(str(pattern)) if m["field"] == "band")
     if text is None:
         return {}
+    if not text.strip():
+        raise ValueError(EMPTY_TABLE.format(pattern))
     pairs = [part.partition("=") for part in text.split(",")]
     table = {part.strip(): name.strip() for part, _, name in pairs}
     names = [name or _as_name(part) for part, name in table.items()]
@@ -243,6 +265,18 @@ def _table(pattern: Path) -> dict[str, str]:
     if not is_clear or not all(table):
         raise ValueError(WRONG_TABLE.format(pattern, text))
     return table
+
+
+def _problem_of(bands: Iterable[str], pattern: Path | str) -> str:
+    """Why the bands that a pattern found cannot be listed as in `_listed`; empty if they can."""
+    named: dict[str, str] = {}
+    for band in sorted(bands, key=_natural):
+        if _NOT_LISTED.search(band):
+            return ODD_BAND.format(pattern, band)
+        first = named.setdefault(_as_name(band).casefold(), band)
+        if first != band:
+            return SAME_BANDS.format(pattern, first, band)
+    return ""
 
 
 def _listed(table: Mapping[str, str]) -> str:

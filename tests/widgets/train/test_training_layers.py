@@ -61,13 +61,20 @@ def test_empty_labels_are_one_sentence(tmp_path):
         finish(write_layers_job([empty], tmp_path / "layers"))
 
 
-def test_a_part_that_cannot_be_read_is_one_sentence(tmp_path):
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError("the disk is gone"), r" \(the disk is gone\); its file may be damaged"),
+        (TypeError("no number"), r": tests failed \(TypeError: no number\)\. That is a fault"),
+    ],
+)
+def test_a_part_that_cannot_be_read_is_one_sentence(error, words, tmp_path):
     def broken(block):
-        raise OSError("the disk is gone")
+        raise error
 
     lazy = dask.array.map_blocks(broken, dask.array.zeros((64, 72)), dtype=float, meta=np.array(()))
     image = LabeledImage("field", [lazy], discs((64, 72))[1], channel_names=("height",))
-    with pytest.raises(ValueError, match=r"A part of field could not be read \(the disk is gone\)"):
+    with pytest.raises(ValueError, match=f"A part of field could not be read{words}"):
         finish(write_layers_job([image], tmp_path / "layers"))
 
 

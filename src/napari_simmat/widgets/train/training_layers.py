@@ -14,6 +14,7 @@ from napari_simmat.annotation.channel_choice import LayerChannel
 from napari_simmat.datasets.labeled_image import LabeledImage
 from napari_simmat.engine.image_stack import ArraySource as ChannelSource
 from napari_simmat.io.files import disk_errors_explained
+from napari_simmat.io.refusals import unreadable_part
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.layer_data import channel_array, image_geometry, layer_key
 
@@ -123,11 +124,7 @@ def _planes(array: Any, where: str) -> Iterator[np.ndarray]:
         except MemoryError:
             raise
         except Exception as error:  # lazy files and dask graphs raise anything
-            said = " ".join(str(error).split())[:200] or type(error).__name__
-            raise ValueError(
-                f"A part of {where} could not be read ({said}); its file may be damaged or gone. "
-                "Open it again."
-            ) from error
+            raise unreadable_part(where, error) from error
         yield plane.astype(native, copy=False)
 
 
