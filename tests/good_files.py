@@ -135,7 +135,7 @@ def models() -> list[dict[str, bytes]]:
 
     weights = BytesIO()
     torch.save({"image_encoder.pos_embed": torch.zeros(1, 4, 4, 8)}, weights)
-    names = ("thermal", "polarization", "tiny-5")
+    names = ("thermal", "polarization", "tiny-6")
     checkpoints = [{f"{n}.safetensors": (ASSETS / f"{n}.safetensors").read_bytes()} for n in names]
     return [*checkpoints, {"a.pth": weights.getvalue()}]
 

@@ -46,7 +46,7 @@ def test_evaluate_gives_the_figures_of_the_command(folder, tmp_path):
     assert found.table["image"].tolist() == ["image 1", "image 2"]
     assert len(found.objects) == 4
     assert found.objects["label"].tolist() == [1, 2, 1, 2]
-    assert repr(found).startswith("<Evaluation of tiny-5: 2 images, click 1.00, click+1 1.00")
+    assert repr(found).startswith("<Evaluation of tiny-6: 2 images, click 1.00, click+1 1.00")
     assert "<table>" in found._repr_html_()
 
 

@@ -106,7 +106,7 @@ def test_dataarray_and_layer_name_their_axes(discs):
     found = segment(array, [(20, 20)], progress=False)
     assert np.array_equal(found.labels, expected.labels)
     assert "mean_red" in found.columns
-    assert repr(found) == "<Segmentation of field: 1 object, YX 64 x 80, tiny-5>"
+    assert repr(found) == "<Segmentation of field: 1 object, YX 64 x 80, tiny-6>"
     layers = pytest.importorskip("napari.layers")
     layer = layers.Image(discs, scale=(0.5, 0.25), name="cells")
     measured = segment(layer, [(20, 20)], progress=False)
@@ -154,7 +154,7 @@ def test_result_is_saved_as_the_command_saves(discs, tmp_path):
 
 def test_result_shows_itself(discs):
     found = segment(discs, [(20, 20), (42, 55)], progress=False)
-    assert repr(found) == "<Segmentation of image: 2 objects, YX 64 x 80, tiny-5>"
+    assert repr(found) == "<Segmentation of image: 2 objects, YX 64 x 80, tiny-6>"
     page = found._repr_html_()
     assert page.count("<tr>") == 3
     assert "data:image/png;base64," in page

@@ -20,8 +20,8 @@ from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.settings import (
     KIND_THRESHOLDS,
-    LITE_THRESHOLDS,
     LOOKS_THRESHOLDS,
+    OBJECT_THRESHOLDS,
     AutomaticSettings,
 )
 from napari_simmat.progress import finish
@@ -122,7 +122,7 @@ def test_learned_size_has_the_thresholds_of_a_kind():
     spec = find_model("tiny").spec
     learned = replace(spec, training={"expected size": [3.0, 0.3]})
     assert AutomaticSettings().for_model(learned).thresholds == KIND_THRESHOLDS
-    assert AutomaticSettings().for_model(spec).thresholds == LITE_THRESHOLDS
+    assert AutomaticSettings().for_model(spec).thresholds == OBJECT_THRESHOLDS
 
 
 def test_keep_lists_it_among_the_users_models(tiny_taught, user_folder):
@@ -131,7 +131,7 @@ def test_keep_lists_it_among_the_users_models(tiny_taught, user_folder):
     assert entry.path == user_folder / "models" / "discs.safetensors"
     assert entry in list_models()
     words = f"It looks for objects {kind.side:.0f} pixels of its input across"
-    assert entry.spec.description == f"tiny-5. {words} that look like those it was shown."
+    assert entry.spec.description == f"tiny-6. {words} that look like those it was shown."
     assert entry.spec.training == {}
     with pytest.raises(ValueError, match="There is a model called discs already"):
         finish(keep_taught_job("tiny", kind, "discs"))
@@ -161,7 +161,7 @@ def test_taught_model_can_be_taught_anew_and_bundled(lesson, tiny_taught, tmp_pa
     second = save_taught(first, sized, tmp_path / "second.safetensors")
     assert load_model(second).pixels is None
     assert read_spec(second).description.count("It looks for objects") == 1
-    assert load_model(second).spec.base.name == "tiny-5"
+    assert load_model(second).spec.base.name == "tiny-6"
     whole = export(first, tmp_path / "whole.safetensors", bundle=True)
     model = load_model(whole)
     assert ObjectKind.of_model(model).likelihood == kind.likelihood

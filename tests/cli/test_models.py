@@ -22,7 +22,7 @@ def test_models_lists_all_kinds(four_angles, simmat):
     result = simmat("models")
     assert result.status == 0
     assert simmat("models", "list").out == result.out
-    for word in ("tiny-5", "built in", "vit_b", "downloadable", "375 MB", "angles", "own"):
+    for word in ("tiny-6", "built in", "vit_b", "downloadable", "375 MB", "angles", "own"):
         assert word in result.out
     listed = {model["name"]: model for model in simmat("models", "--json").json["models"]}
     assert listed["angles"]["path"] == str(four_angles)
@@ -41,7 +41,7 @@ def test_models_with_a_damaged_file_notes_its_problem(user_folder, simmat):
 def test_models_info_shows_a_card(four_angles, simmat):
     result = simmat("models", "info", "angles")
     assert result.status == 0
-    for words in ("0 deg, 45 deg, 90 deg, 135 deg", "all channels together", "simmat", "tiny-5"):
+    for words in ("0 deg, 45 deg, 90 deg, 135 deg", "all channels together", "simmat", "tiny-6"):
         assert words in " ".join(result.out.split())
     by_path = simmat("models", "info", four_angles, "--json").json
     assert by_path["spec"]["base"]["architecture"] == "tiny_lite"

@@ -54,7 +54,9 @@ class Decoding:
 
     def __init__(self, truth: np.ndarray) -> None:
         self.truth, self.shape = truth, truth.shape
-        self.model = SimpleNamespace(spec=SPEC, kind=None, network=SimpleNamespace(), pixels=None)
+        self.model = SimpleNamespace(
+            spec=SPEC, kind=None, network=SimpleNamespace(), pixels=None, decoder=None
+        )
         self.model.network.expected_size = None
         self.parts: list[tuple[slice, slice]] = []
         self.whole = maps_of(truth)

@@ -106,4 +106,4 @@ def test_file_without_a_model_keeps_the_choice(ready, tmp_path, monkeypatch, nam
     ready.idle()
     assert words in ready.tab.models.card.text()
     assert ready.status.kind == "ready"
-    assert ready.tab.models.value().name == "tiny-5"
+    assert ready.tab.models.value().name == "tiny-6"

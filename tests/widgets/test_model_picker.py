@@ -59,7 +59,7 @@ def test_picker_lists_models_by_what_they_are_for(picker, mine):
         else:
             groups[list(groups)[-1]].append(picker.choice.itemText(number).split(" · ")[0])
     assert tuple(groups) == GROUPS
-    assert "tiny-5" in groups["Any image"]
+    assert "tiny-6" in groups["Any image"]
     assert "vit_b_lm" in groups["Microscopy"]
     assert "vit_b_em_organelles" in groups["Electron microscopy"]
     assert "vit_b_histopathology" in groups["Histology"]

@@ -156,7 +156,7 @@ def test_record_dropped_opens_labels_points_boxes(predictor, tmp_path):
     assert (points.data.tolist(), points.features["object"].tolist()) == ([[y, x]], [4])
     assert labels.metadata[PROVENANCE] == {
         "program": f"napari-simmat {__version__}",
-        "models": ["tiny-5"],
+        "models": ["tiny-6"],
         "image": "a.tif",
         "prompts": 1,
     }
@@ -172,7 +172,7 @@ def test_dropped_layers_name_their_provenance(ready):
     made = ready.viewer.layers["SimMAT objects"].metadata[PROVENANCE]
     expected = {
         "program": f"napari-simmat {__version__}",
-        "models": ["tiny-5"],
+        "models": ["tiny-6"],
         "image": ready.workspace.session.geometry.name,
         "prompts": 1,
     }

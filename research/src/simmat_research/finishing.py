@@ -501,8 +501,9 @@ def by_everything_and_boxes(setting: Setting) -> Offer:
 
 
 def by_second_look(setting: Setting) -> Offer:
-    """The same with the window's defaults: a second look, by the size of what was found."""
-    found = _first_drafts(setting, setting.predictor(), AutomaticSettings(second_look=True))
+    """The same by clicks all over, and a second look, by the size of what was found."""
+    settings = AutomaticSettings(by="clicks", second_look=True)
+    found = _first_drafts(setting, setting.predictor(), settings)
     return replace(found, drafts=True, by="boxes")
 
 

@@ -237,7 +237,7 @@ def region_ious(tree: RegionTree, truth: NDArray[np.int32]) -> NDArray[np.float3
 
 
 def train_score(score: RegionScore, regions: Regions, seed: int = 0) -> ScoreReport:
-    """Train a score in place, and judge it on the validation regions."""
+    """Train a score in place, calibrate it on the validation regions, and judge it on them."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     measures, iou = torch.tensor(regions.measures), torch.tensor(regions.iou)
@@ -263,7 +263,29 @@ def train_score(score: RegionScore, regions: Regions, seed: int = 0) -> ScoreRep
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
+    _calibrate(score, measures, hard, regions.validation)
     return _judged(score, measures, hard, regions.validation)
+
+
+def _calibrate(
+    score: RegionScore,
+    measures: torch.Tensor,
+    hard: torch.Tensor,
+    validation: NDArray[np.bool_],
+) -> None:
+    """Scale and shift the logits, so that chances hold on the validation images (Platt 1999)."""
+    from sklearn.linear_model import LogisticRegression
+
+    chosen = torch.tensor(np.flatnonzero(validation))
+    last = score.layers[-1]
+    assert isinstance(last, torch.nn.Linear)
+    with torch.no_grad():
+        logits = score(measures[chosen]).numpy()
+        for output in range(logits.shape[1]):
+            fit = LogisticRegression(C=1e6).fit(logits[:, [output]], hard[chosen, output].numpy())
+            last.weight[output] *= float(fit.coef_[0, 0])
+            last.bias[output] *= float(fit.coef_[0, 0])
+            last.bias[output] += float(fit.intercept_[0])
 
 
 @torch.no_grad()

@@ -174,8 +174,9 @@ class InferenceService:
         A `lesson` tells what they have in common, or `kind`, that of another image, else what the
         model was taught. With words in the settings, they and the objects of a lesson on the same
         plane say what to look for. If only the ground of a lesson has changed, the masks are those
-        of before, weighed anew. A second look is left to `look_again_job`. The model's decoder,
-        where `settings.uses_decoder`, heeds neither.
+        of before, weighed anew. A second look is left to `look_again_job`. Micro-sam's decoder,
+        where `settings.uses_decoder`, heeds neither; with a lesson `tiny` is prompted by clicks,
+        unless its decoder is asked for.
         Uses a predictor of its own, because clicks may be predicted in between.
         """
         predictor = yield from self._job_predictor(request, same_image=False)
@@ -185,7 +186,8 @@ class InferenceService:
         from napari_simmat.engine.mask_proposals import propose_masks_job
 
         spec = predictor.model.spec
-        if seeds is not None:
+        is_taught = lesson is not None and spec.base.embedded and settings.by == "auto"
+        if seeds is not None or is_taught:
             settings = replace(settings, by="clicks")
         by_decoder = settings.uses_decoder(spec, kind)
         kind = None if by_decoder else kind or known_kind(predictor, settings)

@@ -65,7 +65,7 @@ class Evaluation:
         return [{"image": i.name, **i.counts, **i.headline} for i in self._scores.images]
 
     def __repr__(self) -> str:
-        """``<Evaluation of tiny-5: 2 images, click 0.71, box 0.84>``."""
+        """``<Evaluation of tiny-6: 2 images, click 0.71, box 0.84>``."""
         images = pluralize(len(self._scores.images), "image")
         means = ", ".join(f"{name} {value:.2f}" for name, value in self._scores.headline.items())
         return f"<Evaluation of {self.subject}: {images}, {means}>"

@@ -129,7 +129,7 @@ class Trained:
         return [{"prompt": n, "before": before[n], "after": after[n]} for n in after]
 
     def __repr__(self) -> str:
-        """``<Trained sensor.safetensors: sensor on tiny-5>``."""
+        """``<Trained sensor.safetensors: sensor on tiny-6>``."""
         return f"<Trained {self.path.name}: {self.spec.name} on {self.spec.base.name}>"
 
     def _repr_html_(self) -> str:

@@ -172,7 +172,7 @@ class Segmentation:
         return np.array(self.labels, dtype=dtype, copy=bool(copy))
 
     def __repr__(self) -> str:
-        """``<Segmentation of coins: 24 objects, YX 303 x 384, tiny-5>``."""
+        """``<Segmentation of coins: 24 objects, YX 303 x 384, tiny-6>``."""
         model = self._segmented.request.model.name
         count = pluralize(len(self.objects), "object")
         size = f"{self.axes} {format_shape(self.labels.shape)}"

@@ -146,9 +146,11 @@ def assemble_job(name_or_path: str | Path) -> Job[AssembledModel]:
     yield Progress(60, 100, f"Reading {spec.base.name}")
     below = read_sam_weights(base) if holds_plain_weights(base) else read_tensors(base)
     below, decoder = split_decoder(below)
-    spec = replace(spec, instance_decoder="here" if decoder else "none")
-    if decoder and spec.finds_instances:
+    if decoder:
+        spec = replace(spec, instance_decoder="here")
         check_decoder(base, decoder)
+    elif spec.finds_instances:  # it holds but what was trained
+        spec = replace(spec, instance_decoder="none")
     network = yield from _build_network_job(path, spec)
     _check_fit(path, tensors, network, trained=True)
     wanted = network.state_dict()

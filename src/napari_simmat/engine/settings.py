@@ -41,6 +41,8 @@ WORDS_THRESHOLDS = (0.5, 0.0)
 """The same where words say what to look for: SAM 3's own threshold, and no demand on edges."""
 OBJECT_THRESHOLDS = (0.4, 0.0)
 """Of all objects by `tiny`'s decoder: the chance that each meets an object."""
+WAYS_OF_FINDING = ("by", "words", "seeds", "points_per_side", "object_side", "crop_layers")
+"""Settings that say how objects are found, and so which thresholds hold."""
 MOST_LETTERS = 200
 """Of the words that say what to look for."""
 BY_EXAMPLES = "visual"
@@ -156,19 +158,19 @@ class AutomaticSettings:
     Parameters
     ----------
     by
-        How objects are found: by the decoder that micro-sam's models have, in one pass; by clicks
-        all over the image; or auto, by the decoder where the model has one, unless you say how to
-        click (seeds, points_per_side, object_side, crop_layers).
+        How objects are found: by the decoder that tiny and micro-sam's models have, in one pass; by
+        clicks all over the image; or auto, by the decoder where the model has one, unless you say
+        how to click (seeds, points_per_side, object_side, crop_layers).
     center_distance_threshold
-        By the decoder: an object grows from where the distance to its center is less, 0-1.
+        By micro-sam's: an object grows from where the distance to its center is less, 0-1.
     boundary_distance_threshold
-        By the decoder: it grows from where also the inverted distance to its boundary is less, 0-1.
+        By micro-sam's: it grows from where also the inverted distance to its boundary is less, 0-1.
     foreground_threshold
-        By the decoder: it reaches as far as the foreground is more, 0.3-1.
+        By micro-sam's: it reaches as far as the foreground is more, 0.3-1.
     foreground_smoothing
-        By the decoder: sigma in pixels of a Gaussian blur of the foreground; 0 for none.
+        By micro-sam's: sigma in pixels of a Gaussian blur of the foreground; 0 for none.
     distance_smoothing
-        By the decoder: sigma in pixels of a Gaussian blur of both distances; 0 for none.
+        By micro-sam's: sigma in pixels of a Gaussian blur of both distances; 0 for none.
     points_per_side
         Grid points along the longer side of what is encoded at once; 0 for one every 16 pixels,
         but 16 to 32.

@@ -2,9 +2,8 @@
 
 A small U-Net decoder on the frozen encoder. It predicts for each pixel whether it is part of an
 object, how deep inside, and where objects end; a watershed on these maps separates the objects
-(`engine.object_maps`). The depth is relative to the object's own, so that a long, bent object has
-one ridge, as the distance transform of Deep Watershed (Bai and Urtasun, CVPR 2017) and the inner
-distance of micro-sam's decoder (doi:10.1038/s41592-024-02580-4).
+(`engine.object_regions`). The depth is relative to the object's own, so that a long, bent object
+has one ridge, as in Deep Watershed (Bai and Urtasun, CVPR 2017, arXiv 1611.08303).
 """
 
 from __future__ import annotations

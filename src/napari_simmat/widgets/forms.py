@@ -39,7 +39,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_simmat.engine.settings import FILTER_FIELDS, AutomaticSettings
+from napari_simmat.engine.settings import FILTER_FIELDS, WAYS_OF_FINDING, AutomaticSettings
 from napari_simmat.io.plain import RULE_NOTES
 from napari_simmat.models.spec import ModelSpec
 from napari_simmat.widgets.controls import INDENT, CollapsibleSection, form_rows, hbox
@@ -326,7 +326,7 @@ class EverythingForm(QWidget):
         return self._model is not None and self._model.base.reads_words
 
     def _on_changed(self, name: str) -> None:
-        if name in ("by", "words"):
+        if name in WAYS_OF_FINDING:
             self.set_value(self.options.value())  # their thresholds are others
         (self.sifted if name in FILTER_FIELDS else self.asked).emit()
 

@@ -18,7 +18,7 @@ from napari_simmat.annotation.proposals import (
     looked_for,
 )
 from napari_simmat.checkpoints.catalog import sam_spec
-from napari_simmat.engine.settings import LITE_THRESHOLDS, AutomaticSettings
+from napari_simmat.engine.settings import OBJECT_THRESHOLDS, AutomaticSettings
 from napari_simmat.widgets.segment.automatic import NO_EXAMPLES
 from tests.nightly import nightly_but
 from tests.widgets.scenes import CENTERS, discs, gray
@@ -44,7 +44,7 @@ def at_centers(labels: np.ndarray) -> list[int]:
 
 def test_thresholds_of_the_model_are_shown_from_the_start(ready):
     form = ready.tab.automatic_panel.form
-    assert (form.options.shown("quality"), form.options.shown("stability")) == LITE_THRESHOLDS
+    assert (form.options.shown("quality"), form.options.shown("stability")) == OBJECT_THRESHOLDS
     assert form.value().quality is None, "they are not set by hand"
 
 

@@ -23,7 +23,7 @@ from tests.widgets.scenes import CENTERS, gray
 def test_settings_saved_round_trip():
     assert load_settings() == TabSettings()
     settings = TabSettings(
-        model="tiny-5",
+        model="tiny-6",
         compute=Compute(device="cuda:1", precision="exact"),
         overlap="overwrite",
         classes=("nucleus", "µ"),
@@ -74,7 +74,7 @@ def test_settings_of_the_last_window_open_the_next(ready, open_window):
     first = ready
     own = user_folder("models") / "mine.safetensors"
     own.parent.mkdir(exist_ok=True)
-    shutil.copyfile(str(find_model("tiny-5").path), own)
+    shutil.copyfile(str(find_model("tiny-6").path), own)
     first.tab.models.refresh()
     first.tab.models.set_value("mine")
     first.idle()

@@ -22,7 +22,7 @@ def test_tab_with_a_replaced_model_file_predicts_anew(ready, user_folder, other_
     before = ready.mask
     scores = ready.status.text
 
-    put(registry.find_model("tiny-5").path, user_folder)
+    put(registry.find_model("tiny-6").path, user_folder)
     ready.widget._on_tab()  # as when the tab is shown again
     ready.idle()
     assert ready.status.kind == "done", "the open prompts are answered by the new file"
@@ -44,8 +44,8 @@ def test_tab_with_a_deleted_model_file_uses_tiny(ready, user_folder, other_found
     path.unlink()
     ready.widget._on_tab()
     ready.idle()
-    assert models.reference() == ready.workspace.request().model.reference == "tiny-5"
-    assert "tiny-5" in models.choice.currentText()
+    assert models.reference() == ready.workspace.request().model.reference == "tiny-6"
+    assert "tiny-6" in models.choice.currentText()
 
 
 def put(model: Path | str, folder: Path) -> Path:

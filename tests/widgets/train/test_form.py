@@ -45,10 +45,10 @@ def test_form_reads_back_what_is_set(form, strategy, qtbot):
 
 def test_only_foundations_are_offered(form):
     titles = [form.base.choice.itemText(n) for n in range(form.base.choice.count())]
-    assert any(title.startswith("tiny-5") for title in titles)
+    assert any(title.startswith("tiny-6") for title in titles)
     assert any(title.startswith("vit_b") for title in titles)
     assert not any(title.startswith("polarization") for title in titles)
-    assert form.value().base == "tiny-5"
+    assert form.value().base == "tiny-6"
     form.base.set_value("polarization")
     base = form.base.value().spec.base.name
     assert form.problem() == (

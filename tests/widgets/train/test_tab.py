@@ -154,10 +154,10 @@ def test_a_model_worse_than_its_base_offers_the_base(trainer, monkeypatch, click
     training.process.received.emit(JobEvent(**step))
     training.process.received.emit(JobEvent(output="two channels.safetensors", metrics=metrics))
     training.process.ended.emit(Ending("done", ""))
-    text = WORSE.format(name="two channels", base="tiny-5", before=75.0, after=71.0)
+    text = WORSE.format(name="two channels", base="tiny-6", before=75.0, after=71.0)
     assert trainer.status.text == (f"{text} {LABELS_FAVOR_BASE}" if clicked else text)
     assert (trainer.status.offer, trainer.status.other) == (
-        USE_THIS_MODEL.format("tiny-5"),
+        USE_THIS_MODEL.format("tiny-6"),
         USE_MODEL,
     )
     wanted: list[str] = []
@@ -165,7 +165,7 @@ def test_a_model_worse_than_its_base_offers_the_base(trainer, monkeypatch, click
     tab.use_requested.connect(wanted.append)
     trainer.press(tab.status.other)
     trainer.press(tab.status.offer)
-    assert wanted == ["two channels", "tiny-5"]
+    assert wanted == ["two channels", "tiny-6"]
 
 
 @pytest.mark.slow
