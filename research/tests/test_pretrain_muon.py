@@ -57,9 +57,14 @@ def expected(parameter, matrix):
     return own.detach()
 
 
+def ends_of(net):
+    encoder = net.image_encoder
+    return encoder.patch_embed.proj, encoder.dense
+
+
 def test_optimizer_step_is_that_of_muon_or_adamw():
     net = network()
-    optimizer = MuonAdamW(net, 1.0, DECAY)
+    optimizer = MuonAdamW(net, 1.0, DECAY, ends_of(net))
     optimizer.param_groups[0]["lr"] = RATE
     give_gradients(net)
     wanted = {name: expected(p, inner(name, p)) for name, p in net.named_parameters()}
@@ -70,7 +75,7 @@ def test_optimizer_step_is_that_of_muon_or_adamw():
 
 def test_optimizer_keeps_parameters_without_gradient():
     net = network()
-    optimizer = MuonAdamW(net, RATE, DECAY)
+    optimizer = MuonAdamW(net, RATE, DECAY, ends_of(net))
     before = {name: p.detach().clone() for name, p in net.named_parameters()}
     give_gradients(net)
     for name, parameter in net.named_parameters():
@@ -88,12 +93,14 @@ def test_optimizer_keeps_parameters_without_gradient():
 
 def test_optimizer_restored_goes_on_as_before(tmp_path):
     net, other = network(), network()
-    optimizer = MuonAdamW(net, RATE, DECAY)
+    optimizer = MuonAdamW(net, RATE, DECAY, ends_of(net))
     give_gradients(net)
     optimizer.step()
     torch.save({"net": net.state_dict(), "optimizer": optimizer.state_dict()}, tmp_path / "s")
     state = torch.load(tmp_path / "s", weights_only=True)
-    successor = MuonAdamW(other, RATE, DECAY)  # before the weights come, as in a training
+    successor = MuonAdamW(
+        other, RATE, DECAY, ends_of(other)
+    )  # before the weights come, as in a training
     other.load_state_dict(state["net"])
     successor.load_state_dict(state["optimizer"])
     for each, stepping in ((net, optimizer), (other, successor)):

@@ -1,9 +1,11 @@
 """The decoder of all objects: shapes, tiles, and a network that stays what it was."""
 
+import numpy as np
 import pytest
 import torch
 import xxhash
 
+from napari_simmat import Predictor, segment_everything
 from napari_simmat.checkpoints.checkpoint import read_tensors
 from napari_simmat.checkpoints.loading import check_decoder, load_model, split_decoder
 from napari_simmat.io.files import ASSETS
@@ -17,6 +19,7 @@ from napari_simmat.models.object_decoder import (
 )
 from napari_simmat.models.tiny import TinyNetwork
 from napari_simmat.progress import finish
+from napari_simmat.training.adapting import AdaptedCheckpoint
 
 NETWORK_OF_TINY_5 = "11a9d0a7a0e6671816d52be49251bd9d"
 """xxh3-128 of names, shapes and bytes of its tensors."""
@@ -77,3 +80,27 @@ def test_decoder_that_lacks_a_tensor_is_refused() -> None:
     decoder.pop("head.bias")
     with pytest.raises(ValueError, match=r"lacks head\.bias"):
         check_decoder(path, decoder)
+
+
+def test_model_that_learned_without_a_size_keeps_the_decoder() -> None:
+    base = load_model("tiny")
+    learned = AdaptedCheckpoint(base.spec, {}, False).model(base)
+    assert learned.spec.finds_instances
+    assert learned.decoder is base.decoder
+
+
+@pytest.mark.parametrize("name", ["thermal", "depth", "polarization", "multispectral"])
+def test_checkpoint_on_tiny_finds_objects_by_the_decoder(name: str) -> None:
+    model = load_model(name)
+    rng = np.random.default_rng(0)
+    y, x = np.indices((128, 128))
+    disc = (y - 64) ** 2 + (x - 64) ** 2 < 400
+    channels = len(model.spec.channels)
+    image = 60 + 100 * disc + rng.normal(0, 4, (channels, 128, 128))
+    predictor = Predictor(model, "cpu")
+    predictor.set_image(image.astype(np.float32), channel_axis=0)
+    labels = segment_everything(predictor).labels
+    number = labels[64, 64]
+    assert number
+    shared = np.count_nonzero((labels == number) & disc)
+    assert shared / np.count_nonzero((labels == number) | disc) > 0.7

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from napari_simmat.checkpoints.checkpoint import read_spec, read_tensors, save_checkpoint
+from napari_simmat.checkpoints.loading import split_decoder
 from napari_simmat.evaluation.drawn_prompts import PROMPT_KIND_WEIGHTS, PromptBatch, draw_prompts
 from napari_simmat.models.dense_prior import MASK_STRIDE, DensePixels
 from napari_simmat.models.spec import Base, Channel, InputSize, ModelSpec, Normalization
@@ -363,7 +364,7 @@ class Pretraining:
                 f"{base.name} is not an embedded foundation, so no pretraining can start from it. "
                 "Choose one that `simmat pretrain` wrote."
             )
-        tensors = read_tensors(base)
+        tensors, _ = split_decoder(read_tensors(base))
         own, there = architecture_of(self.network.state_dict()), architecture_of(tensors)
         if own != there:
             raise ValueError(
@@ -504,7 +505,8 @@ def _load_teacher(path: Path | None) -> TinyNetwork | None:
     if path is None:
         return None
     network = build_network(read_spec(path).base.architecture)
-    network.load_state_dict({n: t.float() for n, t in read_tensors(path).items()})
+    tensors, _ = split_decoder(read_tensors(path))
+    network.load_state_dict({name: each.float() for name, each in tensors.items()})
     network.eval().requires_grad_(False)
     assert isinstance(network, TinyNetwork)
     return network

@@ -147,7 +147,8 @@ class AdaptedCheckpoint:
         if not bundled:
             return cls(spec, student.tensors(), bundled, pixels)
         tensors = {name: each.detach().cpu().clone() for name, each in network.state_dict().items()}
-        return cls(spec, tensors, bundled, pixels)
+        # A bundled file holds the network alone.
+        return cls(replace(spec, instance_decoder="none"), tensors, bundled, pixels)
 
     @classmethod
     def load(cls, path: Path) -> AdaptedCheckpoint:
@@ -164,7 +165,8 @@ class AdaptedCheckpoint:
         network.requires_grad_(False)
         network.expected_size = ExpectedSize.read(self.spec.training)
         both = hashlib.sha256(f"{self.digest} on {base.fingerprint}".encode()).hexdigest()
-        return Model(self.spec, network, both, self.pixels)
+        decoder = base.decoder if self.spec.finds_instances else None
+        return Model(self.spec, network, both, self.pixels, decoder=decoder)
 
 
 def adapted_spec(base: ModelSpec, planes: Sequence[AnnotatedPlane], name: str) -> ModelSpec:
