@@ -39,7 +39,7 @@ LOOKS_THRESHOLDS = (0.6, 0.5)
 """The same where their looks are known, too: masks that lie on ground count less."""
 WORDS_THRESHOLDS = (0.5, 0.0)
 """The same where words say what to look for: SAM 3's own threshold, and no demand on edges."""
-OBJECT_THRESHOLDS = (0.4, 0.0)
+OBJECT_THRESHOLDS = (0.5, 0.0)
 """Of all objects by `tiny`'s decoder: the chance that each meets an object."""
 WAYS_OF_FINDING = ("by", "words", "seeds", "points_per_side", "object_side", "crop_layers")
 """Settings that say how objects are found, and so which thresholds hold."""

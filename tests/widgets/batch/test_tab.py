@@ -462,7 +462,7 @@ def test_the_command_segments_as_the_form_says(batch, data, tmp_path, monkeypatc
     assert form.how.isVisibleTo(form)
     assert not form.series["propagate"].isVisibleTo(form)
     assert form.value().automatic == AutomaticSettings()
-    assert quality_of(form).value() == 0.4, "that of tiny is shown"
+    assert quality_of(form).value() == 0.5, "that of tiny is shown"
     form.everything.options["points_per_side"].setValue(8)
     form.everything.options["crop_layers"].setValue(1)
     set_quality(form, 0.8)
