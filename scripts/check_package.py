@@ -22,8 +22,8 @@ ROOT = Path(__file__).resolve().parents[1]
 MIB = 2**20
 
 # A plugin is installed with many others: the embedded models must stay small.
-# 15 MB is wanted: weights 13.8, samples 0.4, code 1.0.
-LARGEST_WHEEL = 15_400_000  # bytes
+# Weights 15.1 (the decoder of all objects 1.3 of them), samples 0.4, code 1.0.
+LARGEST_WHEEL = 16_800_000  # bytes
 LARGEST_FOUNDATION = 12_000_000
 LARGEST_CHECKPOINTS = 6_000_000  # of all of them
 
