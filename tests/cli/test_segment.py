@@ -20,6 +20,7 @@ from skimage.data import coins
 from napari_simmat._text import CANCELED, CANCELED_MESSAGE
 from napari_simmat.batch.record import read_record
 from napari_simmat.checkpoints.loading import load_model
+from napari_simmat.cli import main
 from napari_simmat.engine.files.prompt_csv import write_points_csv
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.prompts import Prompt
@@ -465,3 +466,22 @@ def test_segment_with_events_obeys_words(images, simmat, monkeypatch):
     assert stopped.status == 130
     assert "Canceled" in stopped.err
     assert Path("out/a.json").is_file(), "what was there stays"
+
+
+def test_record_from_before_the_decoder_is_replayed_by_clicks(tmp_path):
+    """It names tiny-5, whose only way clicks were, and no way of finding objects."""
+    y, x = np.indices((96, 96))
+    image = np.where((y - 40) ** 2 + (x - 50) ** 2 < 300, 200, 60).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "disc.tif", image)
+    given = ["segment", str(tmp_path / "disc.tif"), "--model", "tiny"]
+    auto = ["--prompts", "auto", "--auto.by", "clicks", "--auto.points-per-side", "4"]
+    assert main([*given, *auto, "--output", str(tmp_path / "first")]) == 0
+    record = json.loads((tmp_path / "first" / "disc.json").read_text())
+    assert record["settings"]["automatic"].pop("by") == "clicks"
+    record["settings"]["automatic"]["points_per_side"] = 0
+    record["model"]["name"] = "tiny-5"
+    (tmp_path / "old.json").write_text(json.dumps(record))
+    again = ["--prompts", str(tmp_path / "old.json"), "--output", str(tmp_path / "again")]
+    assert main([*given, *again]) == 0
+    replayed = json.loads((tmp_path / "again" / "disc.json").read_text())
+    assert replayed["settings"]["automatic"]["by"] == "clicks"

@@ -5,6 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from napari_simmat import Predictor, load_model, segment_everything
+from napari_simmat.engine import object_finder
 from napari_simmat.engine.automatic_postprocessing import MaskCandidates, PixelBox
 from napari_simmat.engine.object_finder import find_objects_job, zoomed
 from napari_simmat.engine.settings import AutomaticSettings
@@ -99,3 +100,23 @@ def test_input_of_a_scale_is_padded(model: Model) -> None:
     half = zoomed(predictor.input_transform((200, 301)), 0.5)
     assert half.resized == (100, 150)
     assert half.padded == (128, 160)
+
+
+def test_narrow_objects_are_enlarged_part_by_part_and_found_once(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image, labels = discs(4, rows=8, columns=9)  # 8 pixels wide: decoded at twice the size, too
+    whole = proposals(model, image)
+    monkeypatch.setattr(object_finder, "FINE_SIDE", 96)
+    monkeypatch.setattr(object_finder, "FINE_SHARED", 32)
+    parts = proposals(model, image)
+    for found in (whole, parts):
+        likely = [number for number, each in enumerate(found.known) if each.quality > 0.5]
+        met = {int(labels[found.known[one].box.slices][found.mask(one)].max()) for one in likely}
+        assert len(likely) == len(met) == 72
+
+
+def test_wide_objects_are_not_enlarged(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(object_finder, "_enlarged_regions_job", lambda *_: pytest.fail("enlarged"))
+    image, _ = discs(12)
+    assert sum(each.quality > 0.5 for each in proposals(model, image).known) == 12

@@ -22,16 +22,7 @@ from torch.nn import functional
 from napari_simmat.datasets.labeled_image import ImageCache
 from napari_simmat.engine.object_finder import FINE_ZOOM, ZOOMS
 from napari_simmat.engine.object_regions import ObjectMaps, RegionTree, region_tree
-from napari_simmat.models.object_decoder import (
-    CONTACT,
-    DEPTH,
-    INSIDE,
-    OUTLINE,
-    WIDTH,
-    WIDTH_UNIT,
-    ObjectDecoder,
-    RegionScore,
-)
+from napari_simmat.models.object_decoder import ObjectDecoder, RegionScore
 from napari_simmat.models.tiny import TinyNetwork
 from napari_simmat.progress import Job, Progress
 from napari_simmat.training.batches import UNKNOWN, is_known
@@ -208,17 +199,7 @@ def maps_of(
     values = torch.tensor(image)[None]
     values = functional.interpolate(values, (height, width), mode="bilinear", antialias=True)
     values = functional.pad((values - MEAN) / STD, (0, -width % 32, 0, -height % 32))
-    found = decoder(network.features(values))
-    maps, features = found.maps[0, :, :height, :width], found.features[0]
-    shares = maps.sigmoid().numpy()
-    return ObjectMaps(
-        inside=shares[INSIDE],
-        depth=shares[DEPTH],
-        outline=shares[OUTLINE],
-        contact=shares[CONTACT],
-        width=(maps[WIDTH].clamp(-3, 4).exp() * WIDTH_UNIT).numpy(),
-        features=features[:, : -(-height // 2), : -(-width // 2)].numpy(),
-    )
+    return ObjectMaps.of(decoder(network.features(values)), (height, width))
 
 
 def region_ious(tree: RegionTree, truth: NDArray[np.int32]) -> NDArray[np.float32]:

@@ -70,7 +70,8 @@ def decode_objects_job(
     Returns
     -------
     MaskCandidates
-        Disjoint masks. Their quality is the mean foreground, their stability 1.
+        Disjoint masks. Their quality is the mean foreground, or of `tiny`'s decoder the chance that
+        they meet an object (`object_finder`); their stability is 1.
     """
     if isinstance(predictor.model.decoder, ObjectDecoder):
         return (yield from find_objects_job(predictor, plane, box))

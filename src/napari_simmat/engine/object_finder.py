@@ -24,7 +24,8 @@ from napari_simmat.engine.object_regions import (
     region_tree,
 )
 from napari_simmat.engine.settings import OBJECT_THRESHOLDS
-from napari_simmat.progress import Job, Progress, as_part
+from napari_simmat.engine.stitching import tile_boxes
+from napari_simmat.progress import Job, Progress, as_part, with_progress
 
 if TYPE_CHECKING:
     from napari_simmat.engine.predictor import Predictor
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 ZOOMS = 1.0, 0.5, 0.25
 """Scales at which every plane is decoded, in the network's pixels for each of its input."""
 FINE_ZOOM = 2.0
+FINE_SIDE, FINE_SHARED = 1024, 128
+"""Side in pixels of what is enlarged at once, and what neighbors share of it."""
 NARROW = 14.0
 """Width in pixels of the median object below which the plane is decoded enlarged, too."""
 MIN_SIDE = 64
@@ -40,8 +43,8 @@ FREE = 0.7
 """Share of a region that better ones must leave."""
 FINER_IS_BETTER = 0.03
 """What each doubling of the scale adds to a chance where regions of several scales compete."""
-NOTABLE = 0.3
-"""Chance of the objects whose width counts."""
+NOTABLE, MEASURED = 0.3, 200
+"""Chance of the objects whose width counts, and how many of them are measured."""
 
 
 class _Found(NamedTuple):
@@ -76,20 +79,50 @@ def find_objects_job(
     native = predictor.input_transform(box.size)
     zooms = [zoom for zoom in ZOOMS if zoom == 1 or zoom * max(native.resized) >= MIN_SIDE]
     found: list[_Found] = []
-    done, total = 0.0, sum(zoom**2 for zoom in zooms)
-    is_narrow = False
+    done, total = 0.0, float(sum(zoom**2 for zoom in zooms))
+    medians = {}
     for zoom in zooms:
         job = _regions_job(predictor, plane, box, zoomed(native, zoom))
-        regions, median = yield from as_part(job, done / total, (done + zoom**2) / total)
+        regions, medians[zoom] = yield from as_part(job, done / total, (done + zoom**2) / total)
         done += zoom**2
         found += regions
-        is_narrow |= zoom == 1 and 0 < median < NARROW
-    if is_narrow:
-        job = _regions_job(predictor, plane, box, zoomed(native, FINE_ZOOM))
-        regions, _ = yield from job
-        found += regions
+    if 0 < medians[1.0] < NARROW:
+        found += yield from _enlarged_regions_job(predictor, plane, box)
     yield Progress(99, 100, "separating objects")
     return _disjoint(found, box.size)
+
+
+def _enlarged_regions_job(
+    predictor: Predictor, plane: tuple[int, ...], box: PixelBox
+) -> Job[list[_Found]]:
+    """The best regions of a plane that is enlarged, part by part, for bounded memory.
+
+    Parts overlap; what a part's edge cuts is left to the next one.
+    """
+    found: list[_Found] = []
+    parts = tile_boxes(box.size, FINE_SIDE, FINE_SHARED)
+    for number, part in enumerate(parts):
+        here = PixelBox(part.y0 + box.y0, part.x0 + box.x0, part.y1 + box.y0, part.x1 + box.x0)
+        transform = zoomed(predictor.input_transform(part.size), FINE_ZOOM)
+        job = _regions_job(predictor, plane, here, transform)
+        regions, _ = yield from with_progress(job, Progress(number, len(parts), "looking closer"))
+        for one in regions:
+            if not _is_cut(one.box, part, box.size):
+                y0, x0, y1, x1 = one.box
+                moved = PixelBox(y0 + part.y0, x0 + part.x0, y1 + part.y0, x1 + part.x0)
+                found.append(one._replace(box=moved))
+    return found
+
+
+def _is_cut(region: PixelBox, part: PixelBox, size: tuple[int, int]) -> bool:
+    """Whether a region, in the part's pixels, reaches an edge beyond which the plane goes on."""
+    height, width = part.size
+    return (
+        (region.y0 == 0 and part.y0 > 0)
+        or (region.x0 == 0 and part.x0 > 0)
+        or (region.y1 == height and part.y1 < size[0])
+        or (region.x1 == width and part.x1 < size[1])
+    )
 
 
 def zoomed(native: InputTransform, zoom: float) -> InputTransform:
@@ -112,7 +145,7 @@ def _regions_job(
     yield Progress(9, 10, "separating objects")
     chosen = best_regions(tree, chances)
     notable = [one for one in chosen if chances[one] >= NOTABLE]
-    widths = [_width(maps, tree, int(one)) for one in notable[:200]]
+    widths = [_width(maps, tree, int(one)) for one in notable[:MEASURED]]
     bonus = FINER_IS_BETTER * math.log2(math.prod(transform.scale)) / 2
     found = []
     for one in chosen:

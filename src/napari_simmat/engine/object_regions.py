@@ -17,6 +17,17 @@ from numpy.typing import NDArray
 from scipy import ndimage as ndi
 from scipy import sparse
 
+from napari_simmat.models.object_decoder import (
+    CONTACT,
+    DEPTH,
+    INSIDE,
+    OUTLINE,
+    WIDTH,
+    WIDTH_LIMITS,
+    WIDTH_UNIT,
+    DecodedMaps,
+)
+
 LEVELS = 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8
 """Of the depth, at which seeds are found: at the first they hardly divide, at the last much."""
 MIN_INSIDE = 0.4
@@ -48,6 +59,23 @@ class ObjectMaps(NamedTuple):
     contact: Map
     width: Map
     features: Map
+
+    @classmethod
+    def of(cls, decoded: DecodedMaps, size: tuple[int, int]) -> ObjectMaps:
+        """The maps of a decoded image without its padding; `size` is its height and width."""
+        height, width = size
+        maps = decoded.maps[0, :, :height, :width].cpu()
+        features = decoded.features[0, :, : -(-height // 2), : -(-width // 2)]
+        shares = maps[:WIDTH].sigmoid().numpy()
+        low, high = WIDTH_LIMITS
+        return cls(
+            inside=shares[INSIDE],
+            depth=shares[DEPTH],
+            outline=shares[OUTLINE],
+            contact=shares[CONTACT],
+            width=(maps[WIDTH].clamp(low, high).exp() * WIDTH_UNIT).numpy(),
+            features=features.float().cpu().numpy(),
+        )
 
 
 class RegionTree(NamedTuple):

@@ -30,12 +30,7 @@ from napari_simmat.engine.result import Result
 from napari_simmat.engine.settings import Compute, Precision, Quality
 from napari_simmat.models.expected_size import ExpectedSize
 from napari_simmat.models.network import ClickEstimates
-from napari_simmat.models.object_decoder import (
-    WIDTH,
-    WIDTH_UNIT,
-    ObjectDecoder,
-    decode_image_job,
-)
+from napari_simmat.models.object_decoder import ObjectDecoder, decode_image_job
 from napari_simmat.models.spec import Model
 from napari_simmat.models.tiny import TinyNetwork
 from napari_simmat.progress import Job, Progress, finish, with_progress
@@ -546,16 +541,11 @@ class Predictor:
         If a GPU's memory runs out, it is computed again on the CPU. Raises ValueError if the model
         has no decoder.
         """
-        while True:
-            embedding = self._current()
-            try:
-                return (yield from self._decoder.instance_maps_job(embedding))
-            except Exception as error:
-                if not is_out_of_memory(error):
-                    raise
-            # Outside the handler, where the failed run's tensors are already freed.
-            self._compute.release()
-            self._compute.to_cpu()
+        return (
+            yield from self._on_cpu_if_need_be_job(
+                lambda: self._decoder.instance_maps_job(self._current())
+            )
+        )
 
     def object_maps_job(
         self, index: int | Sequence[int], box: tuple[slice, slice], transform: InputTransform
@@ -564,34 +554,32 @@ class Predictor:
 
         If a GPU's memory runs out, it is computed again on the CPU.
         """
+        part = self.stack.part(_index(index, self.stack), *box)
+        return (
+            yield from self._on_cpu_if_need_be_job(lambda: self._object_maps_job(part, transform))
+        )
+
+    def _object_maps_job(self, part: ChannelStack, transform: InputTransform) -> Job[ObjectMaps]:
+        decoder, compute = self._object_decoder(), self._compute
+        assert isinstance(compute.network, TinyNetwork)
+        values = network_input(self.model.spec, part.reduced((), transform), transform)
+        decoder.to(compute.device)
+        job = decode_image_job(compute.network, decoder, values.to(compute.device))
+        decoded = yield from compute.run_job(job)
+        compute.check_finite(self.model.spec.name, decoded.maps)
+        return ObjectMaps.of(decoded, transform.resized)
+
+    def _on_cpu_if_need_be_job(self, start: Callable[[], Job[T]]) -> Job[T]:
+        """Run a job; if a GPU's memory runs out, start it again on the CPU."""
         while True:
             try:
-                return (yield from self._object_maps_job(_index(index, self.stack), box, transform))
+                return (yield from start())
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
             # Outside the handler, where the failed run's tensors are already freed.
             self._compute.release()
             self._compute.to_cpu()
-
-    def _object_maps_job(
-        self, index: tuple[int, ...], box: tuple[slice, slice], transform: InputTransform
-    ) -> Job[ObjectMaps]:
-        decoder, compute = self._object_decoder(), self._compute
-        assert isinstance(compute.network, TinyNetwork)
-        part = self.stack.part(index, *box)
-        values = network_input(self.model.spec, part.reduced((), transform), transform)
-        decoder.to(compute.device)
-        job = decode_image_job(compute.network, decoder, values.to(compute.device))
-        decoded = yield from compute.run_job(job)
-        compute.check_finite(self.model.spec.name, decoded.maps)
-        height, width = transform.resized
-        maps, features = decoded.maps[0, :, :height, :width].cpu(), decoded.features[0]
-        shares = maps[:WIDTH].sigmoid().numpy()
-        widths = (maps[WIDTH].clamp(-3, 4).exp() * WIDTH_UNIT).numpy()
-        half = features[:, : -(-height // 2), : -(-width // 2)].float().cpu().numpy()
-        inside, depth, outline, contact = shares
-        return ObjectMaps(inside, depth, outline, contact, widths, half)
 
     def object_chances(self, measures: NDArray[np.float32]) -> NDArray[np.float32]:
         """The chance that a region is an object (N,), of what is measured of it (N, M)."""

@@ -33,6 +33,8 @@ within a pixel of an outline, of one between two objects; logarithm of the large
 in units of `WIDTH_UNIT`."""
 MAPS = 5
 WIDTH_UNIT = 8.0
+WIDTH_LIMITS = -3.0, 4.0
+"""Of that logarithm where it is used."""
 SHAPE_MEASURES = 9
 """Of a region, beside means inside, at the rim and beyond it (`engine.object_regions`)."""
 MEASURES = 3 * (WIDTHS[-1] + 4) + SHAPE_MEASURES
