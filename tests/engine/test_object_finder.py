@@ -43,6 +43,17 @@ def test_discs_of_any_size_are_found(model: Model, radius: float) -> None:
     assert (overlaps.max(0) > 0.8).all()
 
 
+def test_object_that_fills_most_of_the_image_is_found(model: Model) -> None:
+    """It is seen whole at a half or a quarter of its size alone."""
+    y, x = np.indices((500, 500))
+    disc = (y - 250) ** 2 + (x - 250) ** 2 < 200**2
+    noise = np.random.default_rng(0).normal(0, 12, disc.shape)
+    predictor = Predictor(model, "cpu")
+    predictor.set_image((60 + 60 * disc + noise).clip(0, 255).astype(np.uint8))
+    found = segment_everything(predictor)
+    assert pairwise_iou(found.labels.astype(np.int32), disc.astype(np.int32)).max() > 0.9
+
+
 def test_image_without_objects_has_none(model: Model) -> None:
     predictor = Predictor(model, "cpu")
     predictor.set_image(np.full((96, 128), 7, np.uint8))
@@ -105,15 +116,42 @@ def test_input_of_a_scale_is_padded(model: Model) -> None:
 def test_narrow_objects_are_enlarged_part_by_part_and_found_once(
     model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    image, labels = discs(4, rows=8, columns=9)  # 8 pixels wide: decoded at twice the size, too
+    image, labels = discs(4, rows=8, columns=9)  # 8 pixels wide
+    enlarged: list[tuple[int, int]] = []
+
+    def noting(predictor, plane, box, transform):
+        if transform.resized == (2 * box.size[0], 2 * box.size[1]):
+            enlarged.append(box.size)
+        return (yield from regions_job(predictor, plane, box, transform))
+
+    regions_job = object_finder._regions_job
+    monkeypatch.setattr(object_finder, "_regions_job", noting)
     whole = proposals(model, image)
-    monkeypatch.setattr(object_finder, "FINE_SIDE", 96)
+    assert enlarged == [image.shape]
+    monkeypatch.setattr(object_finder, "FINE_SIDE", 128)
     monkeypatch.setattr(object_finder, "FINE_SHARED", 32)
     parts = proposals(model, image)
+    assert set(enlarged[1:]) == {(128, 128)}
     for found in (whole, parts):
         likely = [number for number, each in enumerate(found.known) if each.quality > 0.5]
         met = {int(labels[found.known[one].box.slices][found.mask(one)].max()) for one in likely}
         assert len(likely) == len(met) == 72
+
+
+def test_what_the_edge_of_a_part_cuts_is_left_to_the_next(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parts are rows and columns 0 to 44 and 27 to 71; each cuts four discs of a row or column."""
+    image, _ = discs(4, rows=4, columns=4)
+    predictor = Predictor(model, "cpu")
+    finish(predictor.open_image_job(image))
+    monkeypatch.setattr(object_finder, "FINE_SIDE", 45)
+    monkeypatch.setattr(object_finder, "FINE_SHARED", 0)
+    whole = PixelBox(0, 0, *image.shape)
+    found = finish(object_finder._enlarged_regions_job(predictor, (), whole))
+    assert len([one for one in found if one.chance > 0.5]) >= 16
+    assert not [one for one in found if 45 in (one.box.y1, one.box.x1)]
+    assert not [one for one in found if 27 in (one.box.y0, one.box.x0)]
 
 
 def test_wide_objects_are_not_enlarged(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,6 +59,16 @@ def test_chances_tell_whether_to_divide(chances: list[float], chosen: list[int])
     assert best_regions(tree, np.array(chances, np.float32)).tolist() == chosen
 
 
+def test_contact_divides_where_the_depth_does_not() -> None:
+    inside = np.zeros((16, 30), bool)
+    inside[3:13, 3:23] = True
+    maps = maps_of(inside, np.where(inside, 0.6, 0).astype(np.float32))
+    assert region_tree(maps).parent.tolist() == [-1]
+    contact = np.zeros(inside.shape, np.float32)
+    contact[3:13, 12:14] = 1
+    assert region_tree(maps._replace(contact=contact)).parent.tolist() == [-1, 0, 0]
+
+
 def test_region_that_nothing_divides_is_there_once() -> None:
     inside = np.zeros((20, 20), bool)
     inside[5:15, 5:15] = True
