@@ -228,6 +228,20 @@ def test_session_proposes_by_the_decoder_whatever_is_committed(user_folder, monk
             assert not proposed.looks_again
 
 
+def test_session_proposes_by_the_decoder_until_something_is_taught(session):
+    """`tiny`'s decoder heeds no lesson: with one it is prompted by clicks, unless asked for."""
+    everything, decoder = AutomaticSettings(), AutomaticSettings(by="decoder")
+    cases = [(0, everything, True), (3, everything, False), (3, decoder, True)]
+    for count, settings, by_decoder in cases:
+        if count and not session.labels.any():
+            commit_discs(session, count)
+        lesson = session._lesson(())
+        job = session._service.propose_job(session._request(()), settings, None, lesson)
+        proposed = session._run(job)
+        assert proposed.candidates.disjoint == by_decoder
+        assert (proposed.kind is None) == by_decoder
+
+
 def test_session_corrects_a_draft(session):
     draft = max(session.propose(QUICK), key=lambda each: each.mask.size)
     opened = session.open_draft(draft)

@@ -43,15 +43,16 @@ def test_discs_of_any_size_are_found(model: Model, radius: float) -> None:
     assert (overlaps.max(0) > 0.8).all()
 
 
-def test_object_that_fills_most_of_the_image_is_found(model: Model) -> None:
-    """It is seen whole at a half or a quarter of its size alone."""
-    y, x = np.indices((500, 500))
-    disc = (y - 250) ** 2 + (x - 250) ** 2 < 200**2
-    noise = np.random.default_rng(0).normal(0, 12, disc.shape)
+def test_object_that_fills_much_of_the_image_is_found(model: Model) -> None:
+    """Dim and in noise, it is seen at a half or a quarter of its size alone."""
+    y, x = np.indices((700, 700))
+    disc = (y - 350) ** 2 + (x - 350) ** 2 < 230**2
+    noise = np.random.default_rng(0).normal(0, 20, disc.shape)
     predictor = Predictor(model, "cpu")
-    predictor.set_image((60 + 60 * disc + noise).clip(0, 255).astype(np.uint8))
+    predictor.set_image((60 + 25 * disc + noise).clip(0, 255).astype(np.uint8))
     found = segment_everything(predictor)
-    assert pairwise_iou(found.labels.astype(np.int32), disc.astype(np.int32)).max() > 0.9
+    overlaps = pairwise_iou(found.labels.astype(np.int32), disc.astype(np.int32))
+    assert overlaps.max(initial=0) > 0.9
 
 
 def test_image_without_objects_has_none(model: Model) -> None:

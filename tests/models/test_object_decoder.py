@@ -1,5 +1,8 @@
 """The decoder of all objects: shapes, tiles, and a network that stays what it was."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -19,7 +22,7 @@ from napari_simmat.models.object_decoder import (
 )
 from napari_simmat.models.tiny import TinyNetwork
 from napari_simmat.progress import finish
-from napari_simmat.training.adapting import AdaptedCheckpoint
+from napari_simmat.training.adapting import AdaptedCheckpoint, FewShotConfig
 
 NETWORK_OF_TINY_5 = "11a9d0a7a0e6671816d52be49251bd9d"
 """xxh3-128 of names, shapes and bytes of its tensors."""
@@ -87,6 +90,15 @@ def test_model_that_learned_without_a_size_keeps_the_decoder() -> None:
     learned = AdaptedCheckpoint(base.spec, {}, False).model(base)
     assert learned.spec.finds_instances
     assert learned.decoder is base.decoder
+
+
+def test_bundle_of_what_was_learned_holds_the_network_alone(tmp_path: Path) -> None:
+    base = load_model("tiny")
+    student = SimpleNamespace(network=base.network, spec=base.spec)
+    config = FewShotConfig()
+    learned = AdaptedCheckpoint.of(student, True, config, (), {}, {}, "")  # type: ignore[arg-type]
+    learned.save(tmp_path / "mine.safetensors")
+    assert load_model(tmp_path / "mine.safetensors").decoder is None
 
 
 @pytest.mark.parametrize("name", ["thermal", "depth", "polarization", "multispectral"])

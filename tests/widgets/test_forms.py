@@ -155,6 +155,16 @@ def test_everything_form_offers_a_decoder_where_there_is_one(qtbot):
     assert form.value().by == "auto"
 
 
+@pytest.mark.parametrize(("option", "value"), [("points_per_side", 8), ("object_side", 20.0)])
+def test_everything_form_shows_the_thresholds_of_clicks_once_it_clicks(qtbot, option, value):
+    form = EverythingForm()
+    qtbot.addWidget(form)
+    form.show_model(replace(SAM, instance_decoder="here"))
+    form.options[option].setValue(value)
+    wanted = AutomaticSettings(**{option: value}).for_model(SAM).thresholds
+    assert (form.options.shown("quality"), form.options.shown("stability")) == wanted
+
+
 def test_everything_form_value_reads_back(qtbot):
     form = EverythingForm()
     qtbot.addWidget(form)
