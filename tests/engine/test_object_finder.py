@@ -129,8 +129,8 @@ def test_narrow_objects_are_enlarged_part_by_part_and_found_once(
     monkeypatch.setattr(object_finder, "_regions_job", noting)
     whole = proposals(model, image)
     assert enlarged == [image.shape]
-    monkeypatch.setattr(object_finder, "FINE_SIDE", 128)
-    monkeypatch.setattr(object_finder, "FINE_SHARED", 32)
+    monkeypatch.setattr(object_finder, "PART_SIDE", 256)
+    monkeypatch.setattr(object_finder, "PART_SHARED", 64)
     parts = proposals(model, image)
     assert set(enlarged[1:]) == {(128, 128)}
     for found in (whole, parts):
@@ -146,16 +146,17 @@ def test_what_the_edge_of_a_part_cuts_is_left_to_the_next(
     image, _ = discs(4, rows=4, columns=4)
     predictor = Predictor(model, "cpu")
     finish(predictor.open_image_job(image))
-    monkeypatch.setattr(object_finder, "FINE_SIDE", 45)
-    monkeypatch.setattr(object_finder, "FINE_SHARED", 0)
+    scale = predictor.input_transform(image.shape).scale[0]  # so small an image is enlarged
+    monkeypatch.setattr(object_finder, "PART_SIDE", 2 * 45 * scale)
+    monkeypatch.setattr(object_finder, "PART_SHARED", 0)
     whole = PixelBox(0, 0, *image.shape)
-    found = finish(object_finder._enlarged_regions_job(predictor, (), whole))
+    found, _ = finish(object_finder._scale_job(predictor, (), whole, 2.0))
     assert len([one for one in found if one.chance > 0.5]) >= 16
     assert not [one for one in found if 45 in (one.box.y1, one.box.x1)]
     assert not [one for one in found if 27 in (one.box.y0, one.box.x0)]
 
 
 def test_wide_objects_are_not_enlarged(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(object_finder, "_enlarged_regions_job", lambda *_: pytest.fail("enlarged"))
+    monkeypatch.setattr(object_finder, "FINE_ZOOM", None)  # it would fail
     image, _ = discs(12)
     assert sum(each.quality > 0.5 for each in proposals(model, image).known) == 12

@@ -25,7 +25,7 @@ from napari_simmat.engine.object_regions import (
 )
 from napari_simmat.engine.settings import OBJECT_THRESHOLDS
 from napari_simmat.engine.stitching import tile_boxes
-from napari_simmat.progress import Job, Progress, as_part, with_progress
+from napari_simmat.progress import Job, Progress, as_part
 
 if TYPE_CHECKING:
     from napari_simmat.engine.predictor import Predictor
@@ -33,8 +33,9 @@ if TYPE_CHECKING:
 ZOOMS = 1.0, 0.5, 0.25
 """Scales at which every plane is decoded, in the network's pixels for each of its input."""
 FINE_ZOOM = 2.0
-FINE_SIDE, FINE_SHARED = 1024, 128
-"""Side in pixels of what is enlarged at once, and what neighbors share of it."""
+PART_SIDE, PART_SHARED = 1088, 128
+"""Side in the network's pixels of what is decoded at once, and what neighbors share of it; two
+cover 2048."""
 NARROW = 14.0
 """Width in pixels of the median object below which the plane is decoded enlarged, too."""
 MIN_SIDE = 64
@@ -76,42 +77,47 @@ def find_objects_job(
     """
     height, width = predictor.shape[-2:]
     box = box or PixelBox(0, 0, height, width)
-    native = predictor.input_transform(box.size)
-    zooms = [zoom for zoom in ZOOMS if zoom == 1 or zoom * max(native.resized) >= MIN_SIDE]
+    longest = max(predictor.input_transform(box.size).resized)
+    zooms = [zoom for zoom in ZOOMS if zoom == 1 or zoom * longest >= MIN_SIDE]
     found: list[_Found] = []
     done, total = 0.0, float(sum(zoom**2 for zoom in zooms))
     medians = {}
     for zoom in zooms:
-        job = _regions_job(predictor, plane, box, zoomed(native, zoom))
+        job = _scale_job(predictor, plane, box, zoom)
         regions, medians[zoom] = yield from as_part(job, done / total, (done + zoom**2) / total)
         done += zoom**2
         found += regions
     if 0 < medians[1.0] < NARROW:
-        found += yield from _enlarged_regions_job(predictor, plane, box)
+        regions, _ = yield from _scale_job(predictor, plane, box, FINE_ZOOM)
+        found += regions
     yield Progress(99, 100, "separating objects")
     return _disjoint(found, box.size)
 
 
-def _enlarged_regions_job(
-    predictor: Predictor, plane: tuple[int, ...], box: PixelBox
-) -> Job[list[_Found]]:
-    """The best regions of a plane that is enlarged, part by part, for bounded memory.
+def _scale_job(
+    predictor: Predictor, plane: tuple[int, ...], box: PixelBox, zoom: float
+) -> Job[tuple[list[_Found], float]]:
+    """The best regions at a scale, and the width of the median notable one in input pixels.
 
-    Parts overlap; what a part's edge cuts is left to the next one.
+    A large plane is decoded part by part, so that memory is bounded, and no step is long. Parts
+    overlap; what a part's edge cuts is left to the next one, or to a coarser scale.
     """
+    enlarged = zoom * math.sqrt(math.prod(predictor.input_transform(box.size).scale))
+    parts = tile_boxes(box.size, round(PART_SIDE / enlarged), round(PART_SHARED / enlarged))
     found: list[_Found] = []
-    parts = tile_boxes(box.size, FINE_SIDE, FINE_SHARED)
+    widths: list[float] = []
     for number, part in enumerate(parts):
         here = PixelBox(part.y0 + box.y0, part.x0 + box.x0, part.y1 + box.y0, part.x1 + box.x0)
-        transform = zoomed(predictor.input_transform(part.size), FINE_ZOOM)
+        transform = zoomed(predictor.input_transform(part.size), zoom)
         job = _regions_job(predictor, plane, here, transform)
-        regions, _ = yield from with_progress(job, Progress(number, len(parts), "looking closer"))
+        regions, wide = yield from as_part(job, number / len(parts), (number + 1) / len(parts))
+        widths += wide
         for one in regions:
             if not _is_cut(one.box, part, box.size):
                 y0, x0, y1, x1 = one.box
                 moved = PixelBox(y0 + part.y0, x0 + part.x0, y1 + part.y0, x1 + part.x0)
                 found.append(one._replace(box=moved))
-    return found
+    return found, float(np.median(widths)) if widths else 0.0
 
 
 def _is_cut(region: PixelBox, part: PixelBox, size: tuple[int, int]) -> bool:
@@ -134,13 +140,13 @@ def zoomed(native: InputTransform, zoom: float) -> InputTransform:
 
 def _regions_job(
     predictor: Predictor, plane: tuple[int, ...], box: PixelBox, transform: InputTransform
-) -> Job[tuple[list[_Found], float]]:
-    """The best regions of one scale, and the width of the median notable one in input pixels."""
+) -> Job[tuple[list[_Found], list[float]]]:
+    """The best regions of a part at one scale, and the widths of some notable ones."""
     maps = yield from as_part(predictor.object_maps_job(plane, box.slices, transform), 0, 0.8)
     yield Progress(8, 10, "separating objects")
     tree = region_tree(maps)
     if not len(tree.area):
-        return [], 0.0
+        return [], []
     chances = predictor.object_chances(tree.measures)
     yield Progress(9, 10, "separating objects")
     chosen = best_regions(tree, chances)
@@ -152,7 +158,7 @@ def _regions_job(
         placed = _in_image(tree, int(one), transform)
         if placed is not None:
             found.append(_Found(float(chances[one]) + bonus, float(chances[one]), *placed))
-    return found, float(np.median(widths)) if widths else 0.0
+    return found, widths
 
 
 def _width(maps: ObjectMaps, tree: RegionTree, one: int) -> float:
