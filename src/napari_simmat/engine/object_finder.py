@@ -175,28 +175,35 @@ def _in_image(
     mask = tree.mask(one, (rows, columns))
     if transform.resized == transform.image:
         return PixelBox(rows.start, columns.start, rows.stop, columns.stop), mask
-    padded = np.pad(mask, 1).astype(np.float32)
-    sides = []
-    spans = []
-    for side, size, scale in zip((rows, columns), transform.image, transform.scale, strict=True):
-        first = max(math.floor((side.start - 1) / scale), 0)
-        last = min(math.ceil((side.stop + 1) / scale), size)
-        at = (np.arange(first, last) + 0.5) * scale - 0.5 - (side.start - 1)
-        below = np.clip(np.floor(at).astype(int), 0, side.stop - side.start)
-        part = np.clip(at - below, 0, 1)
-        weights = np.zeros((last - first, side.stop - side.start + 2), np.float32)
-        index = np.arange(last - first)
-        weights[index, below] = 1 - part
-        weights[index, below + 1] += part
-        sides.append(weights)
-        spans.append(first)
-    smooth = sides[0] @ padded @ sides[1].T > 0.5
+    (top, along_y), (left, along_x) = (
+        _resampling(side, size, scale)
+        for side, size, scale in zip((rows, columns), transform.image, transform.scale, strict=True)
+    )
+    smooth = along_y @ np.pad(mask, 1).astype(np.float32) @ along_x.T > 0.5
     window = bounding_box(smooth)
     if window is None:
         return None
-    top, left = (first + cut.start for first, cut in zip(spans, window, strict=True))
     inside = smooth[window]
+    top, left = top + window[0].start, left + window[1].start
     return PixelBox(top, left, top + inside.shape[0], left + inside.shape[1]), inside
+
+
+def _resampling(side: slice, size: int, scale: float) -> tuple[int, NDArray[np.float32]]:
+    """Linear interpolation of a region along an axis, from the network's pixels to the image's.
+
+    The first of the image's `size` pixels that the region may reach, and for each from there on the
+    weights (n, length + 2) of the region's pixels, padded by one at either end.
+    """
+    first = max(math.floor((side.start - 1) / scale), 0)
+    last = min(math.ceil((side.stop + 1) / scale), size)
+    at = (np.arange(first, last) + 0.5) * scale - 0.5 - (side.start - 1)
+    below = np.clip(np.floor(at).astype(int), 0, side.stop - side.start)
+    part = np.clip(at - below, 0, 1)
+    index = np.arange(last - first)
+    weights = np.zeros((last - first, side.stop - side.start + 2), np.float32)
+    weights[index, below] = 1 - part
+    weights[index, below + 1] += part
+    return first, weights
 
 
 def _disjoint(found: list[_Found], size: tuple[int, int]) -> MaskCandidates:

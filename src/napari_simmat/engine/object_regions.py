@@ -172,6 +172,7 @@ def _tree(owners: list[NDArray[np.intp]]) -> tuple[sparse.csr_array, NDArray[np.
 
     A seed that is the only part of another is no region of its own.
     """
+    # One pass from the lowest level up: each needs the regions of the one below.
     basins = len(owners[-1]) - 1
     ancestry = [np.arange(basins + 1)]
     for belongs in reversed(owners):
@@ -222,6 +223,8 @@ def _measures(
     Means of the decoder's features and maps inside, at the rim and beyond it; the region's shape;
     what it borders. All are sums over basins and over pairs of neighboring basins.
     """
+    # Long, but straight: what basins and pairs sum up to, then what regions make of it, column by
+    # column in the order in which the score was trained.
     half = basins[::2, ::2]
     count = members.shape[1]
     planes = np.concatenate([maps.features, np.stack([each[::2, ::2] for each in maps[:4]])])
