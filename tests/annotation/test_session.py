@@ -228,7 +228,7 @@ def test_session_proposes_by_the_decoder_whatever_is_committed(user_folder, monk
             assert not proposed.looks_again
 
 
-def test_session_proposes_by_the_decoder_until_something_is_taught(session):
+def test_session_proposes_by_the_decoder_until_it_is_taught(session):
     """`tiny`'s decoder heeds no lesson: with one it is prompted by clicks, unless asked for."""
     everything, decoder = AutomaticSettings(), AutomaticSettings(by="decoder")
     cases = [(0, everything, True), (3, everything, False), (3, decoder, True)]

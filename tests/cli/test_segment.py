@@ -468,7 +468,7 @@ def test_segment_with_events_obeys_words(images, simmat, monkeypatch):
     assert Path("out/a.json").is_file(), "what was there stays"
 
 
-def test_record_from_before_the_decoder_is_replayed_by_clicks(tmp_path):
+def test_record_from_before_the_decoder_replays_by_clicks(tmp_path):
     """It names tiny-5, whose only way clicks were, and no way of finding objects."""
     y, x = np.indices((96, 96))
     image = np.where((y - 40) ** 2 + (x - 50) ** 2 < 300, 200, 60).astype(np.uint8)

@@ -114,7 +114,7 @@ def test_input_of_a_scale_is_padded(model: Model) -> None:
     assert half.padded == (128, 160)
 
 
-def test_narrow_objects_are_enlarged_part_by_part_and_found_once(
+def test_narrow_objects_are_enlarged_by_parts_and_found_once(
     model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     image, labels = discs(4, rows=8, columns=9)  # 8 pixels wide

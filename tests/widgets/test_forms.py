@@ -156,7 +156,7 @@ def test_everything_form_offers_a_decoder_where_there_is_one(qtbot):
 
 
 @pytest.mark.parametrize(("option", "value"), [("points_per_side", 8), ("object_side", 20.0)])
-def test_everything_form_shows_the_thresholds_of_clicks_once_it_clicks(qtbot, option, value):
+def test_everything_form_that_clicks_has_thresholds_of_clicks(qtbot, option, value):
     form = EverythingForm()
     qtbot.addWidget(form)
     form.show_model(replace(SAM, instance_decoder="here"))
