@@ -28,9 +28,7 @@ from scipy import ndimage
 
 from napari_simmat.datasets.labeled_image import LabeledImage
 from napari_simmat.engine.automatic_generator import segment_everything
-from napari_simmat.engine.automatic_postprocessing import masks_to_instances
-from napari_simmat.engine.kind_learning import weigh_masks_job
-from napari_simmat.engine.mask_proposals import propose_masks_job
+from napari_simmat.engine.kind_learning import learn_kind
 from napari_simmat.engine.masks import Mask, label_windows
 from napari_simmat.engine.object_kind import WORTHWHILE, ObjectKind, met_objects
 from napari_simmat.engine.outlines import shape_mask
@@ -40,12 +38,11 @@ from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.refinement import Refiner
 from napari_simmat.engine.result import Result
 from napari_simmat.engine.scribbles import points_along
-from napari_simmat.engine.settings import LOOKS_THRESHOLDS, AutomaticSettings
+from napari_simmat.engine.settings import AutomaticSettings
 from napari_simmat.evaluation.ground_truth import GroundTruthObject
 from napari_simmat.evaluation.label_scores import DONE, NEARLY
 from napari_simmat.evaluation.metrics import pairwise_iou, without_covered
 from napari_simmat.models.spec import Model
-from napari_simmat.progress import finish
 from napari_simmat.training.adapting import FewShotConfig
 from napari_simmat.training.few_shot import learn_objects
 from simmat_research.pointing import Box, Point, box_around, click_into, part_at
@@ -518,42 +515,27 @@ def by_pen(setting: Setting) -> Offer:
 
 
 def by_kind(setting: Setting) -> Offer:
-    """`by_second_look`; if that misses more than one in five, *Everything* by the size of five.
+    """`by_everything_and_boxes`; if that misses more than one in five, again by what five teach.
 
     Of the five the user accepts the drafts that are right, and makes the others by boxes. If more
     than `MANY_WRONG` of the new drafts lie on nothing, strokes tell where the ground is. If hardly
     any of the five is found by itself, the user goes on with the drafts from before. With a kind
     that the image before taught, that is what *Everything* looks for at first.
     """
-    user, settings = setting.user, AutomaticSettings()
-    if setting.kind is None:
-        first = by_second_look(setting)
-    else:
-        found = _first_drafts(setting, setting.predictor(), settings, setting.kind)
-        first = replace(found, drafts=True, by="boxes")
+    user = setting.user
+    found = _first_drafts(setting, setting.predictor(), AutomaticSettings(), setting.kind)
+    first = replace(found, drafts=True, by="boxes")
     right = user.right_ones(first.labels)
     if len(user.objects) - len(right) <= max(TAUGHT, MISSED * len(user.objects)):
         return first
     predictor = first.predictor
     assert predictor is not None, "it answered"
     made = user.teach(predictor, boxes=True, drafts=(first.labels, right))
-    user.time.press()
-    with user.time.waiting():
-        kind = ObjectKind.of(made)
-        settings = settings.for_model(predictor.model.spec, kind)
-        low = AutomaticSettings().with_thresholds(LOOKS_THRESHOLDS)  # the looks may need them
-        candidates = finish(propose_masks_job(predictor, low, keep_all=False, kind=kind))
-        labels = masks_to_instances(candidates, settings).labels.astype(np.int32)
+    kind, labels = _by_what_is_taught(user, predictor, made)
     if met_objects(labels, made) < WORTHWHILE * TAUGHT:
         labels = first.labels
     elif user.groundless(without_covered(labels, made > 0), made) > MANY_WRONG:
-        ground = user.stroke_ground()
-        user.time.press()
-        with user.time.waiting():
-            image = _in_unit(np.moveaxis(setting.planes(), -1, 0))
-            looks = ObjectKind.of(made, 1.0, image, ground, user.seed)
-            candidates = finish(weigh_masks_job(candidates, looks, predictor, image=image))
-            labels = masks_to_instances(candidates, low).labels.astype(np.int32)
+        kind, labels = _by_what_is_taught(user, predictor, made, user.stroke_ground())
     return replace(
         first,
         labels=without_covered(labels, made > 0),
@@ -563,13 +545,15 @@ def by_kind(setting: Setting) -> Offer:
     )
 
 
-def _in_unit(planes: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Channels (C, Y, X) from their lowest to their highest value."""
-    finite = np.where(np.isfinite(planes), planes, np.nan)
-    with np.errstate(all="ignore"):
-        low, high = (each(finite, (1, 2), keepdims=True) for each in (np.nanmin, np.nanmax))
-    unit = np.nan_to_num((finite - low) / np.maximum(high - low, 1e-12))
-    return np.asarray(unit, np.float32)
+def _by_what_is_taught(
+    user: SimulatedUser, predictor: Predictor, made: Labels, ground: Mask | None = None
+) -> tuple[ObjectKind, Labels]:
+    """A press of *Everything* that expects objects like those that are made."""
+    user.time.press()
+    with user.time.waiting():
+        kind = learn_kind(predictor, made, ground)
+        labels = segment_everything(predictor, kind=kind).labels.astype(np.int32)
+    return kind, labels
 
 
 WAYS: dict[str, Callable[[Setting], Offer]] = {

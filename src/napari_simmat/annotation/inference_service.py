@@ -26,7 +26,7 @@ from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.refinement import ALL_PIECES, candidate_masks
 from napari_simmat.engine.remote import local_device
 from napari_simmat.engine.settings import Compute
-from napari_simmat.progress import Job, Progress, Steps
+from napari_simmat.progress import Job, Steps, as_part
 
 if TYPE_CHECKING:
     from napari_simmat.annotation.lesson import Lesson
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from napari_simmat.engine.device import DeviceInfo
     from napari_simmat.engine.naming import NamedObjects
     from napari_simmat.engine.normalization import Statistics
+    from napari_simmat.engine.object_finder import Look
     from napari_simmat.engine.object_kind import ObjectKind
     from napari_simmat.engine.part_predictor import PartPredictor
     from napari_simmat.engine.predictor import Predictor
@@ -95,6 +96,8 @@ class InferenceService:
         self._remark: tuple[object, str] = ((), "")
         self._propagator: tuple[object, Propagator] | None = None
         self._proposed: tuple[object, MaskCandidates] | None = None
+        # What the decoder found at reduced scales, until it is looked at closely.
+        self._coarse: tuple[object, Look] | None = None
         self._ahead: OrderedDict[object, MaskCandidates] = OrderedDict()
         self._statistics: dict[tuple[object, ...], Statistics] = {}
 
@@ -174,33 +177,38 @@ class InferenceService:
         A `lesson` tells what they have in common, or `kind`, that of another image, else what the
         model was taught. With words in the settings, they and the objects of a lesson on the same
         plane say what to look for. If only the ground of a lesson has changed, the masks are those
-        of before, weighed anew. A second look is left to `look_again_job`. Micro-sam's decoder,
-        where `settings.uses_decoder`, heeds neither; with a lesson `tiny` is prompted by clicks,
-        unless its decoder is asked for.
+        of before, weighed anew. A second look is left to `look_again_job`. `tiny`'s decoder is
+        tuned on a lesson; micro-sam's, where `settings.uses_decoder`, heeds neither.
         Uses a predictor of its own, because clicks may be predicted in between.
         """
         predictor = yield from self._job_predictor(request, same_image=False)
         if settings.words:
             return (yield from self._find_named_job(predictor, request, settings, lesson))
-        from napari_simmat.engine.kind_learning import known_kind, learn_kind, weigh_masks_job
+        from napari_simmat.engine.kind_learning import known_kind, weigh_masks_job
         from napari_simmat.engine.mask_proposals import propose_masks_job
+        from napari_simmat.engine.object_finder import coarse_look_job, looks_coarsely
 
         spec = predictor.model.spec
-        is_taught = lesson is not None and spec.base.embedded and settings.by == "auto"
-        if seeds is not None or is_taught:
+        if seeds is not None:
             settings = replace(settings, by="clicks")
+        if spec.base.embedded or not settings.uses_decoder(spec):
+            kind = kind or known_kind(predictor, settings)
+            if lesson is not None:
+                kind = yield from as_part(_learn_job(predictor, lesson, settings), 0, 0.7)
         by_decoder = settings.uses_decoder(spec, kind)
-        kind = None if by_decoder else kind or known_kind(predictor, settings)
-        if lesson is not None and not by_decoder:
-            yield Progress(0, 1, "learning from committed objects")
-            kind = learn_kind(predictor, lesson.labels, lesson.ground, lesson.plane)
+        if by_decoder and kind is not None and kind.decoder is None:
+            kind = None
         settings = settings.for_model(spec, kind)
-        key = (request.encoding, settings.proposing, None if kind is None else kind.size)
+        key = (request.encoding, settings.proposing, *_sought(kind))
         if seeds is None and key in self._ahead:
             self._proposed = key, self._ahead.pop(key)
         if seeds is None and self._proposed is not None and self._proposed[0] == key:
             candidates = self._proposed[1]
         else:
+            if by_decoder and spec.base.embedded and kind is None and looks_coarsely(predictor):
+                look = yield from coarse_look_job(predictor, request.plane)
+                self._coarse = key, look
+                return Proposed(look.candidates, None, looks_again=True)
             job = propose_masks_job(predictor, settings, request.plane, seeds, kind=kind)
             candidates = yield from job
             looks_again = settings.second_look and not by_decoder
@@ -235,15 +243,22 @@ class InferenceService:
     ) -> Job[Proposed]:
         """Propose masks once more, by the size of the objects that the `first` look has found.
 
-        `propose_job` with the same request and settings then gives these at once.
+        After a coarse look `tiny`'s decoder goes on at the finer scales. `propose_job` with the
+        same request and settings then gives these at once.
         """
         predictor = yield from self._job_predictor(request, same_image=False)
         from napari_simmat.engine.automatic_generator import look_again_job
+        from napari_simmat.engine.object_finder import find_objects_job
 
         settings = settings.for_model(predictor.model.spec)
-        job = look_again_job(first, predictor, settings, request.plane, keep_all=True)
-        candidates = yield from job
-        self._proposed = (request.encoding, settings.proposing, None), candidates
+        key = (request.encoding, settings.proposing, *_sought(None))
+        if self._coarse is not None and self._coarse[0] == key:
+            before, self._coarse = self._coarse[1], None
+            candidates = yield from find_objects_job(predictor, request.plane, before=before)
+        else:
+            job = look_again_job(first, predictor, settings, request.plane, keep_all=True)
+            candidates = yield from job
+        self._proposed = key, candidates
         return Proposed(candidates, None)
 
     def propose_ahead_job(
@@ -259,7 +274,7 @@ class InferenceService:
         from napari_simmat.engine.mask_proposals import propose_masks_job
 
         settings = settings.for_model(predictor.model.spec, kind)
-        key = (request.encoding, settings.proposing, kind.size)
+        key = (request.encoding, settings.proposing, *_sought(kind))
         if key in self._ahead:
             return
         self._ahead[key] = yield from propose_masks_job(
@@ -317,7 +332,7 @@ class InferenceService:
     def forget(self) -> None:
         """Drop the model, so that the next request loads it again."""
         self.predictor = self._model = None
-        self._image = self._propagator = self._proposed = None
+        self._image = self._propagator = self._proposed = self._coarse = None
         self._ahead.clear()
         self._remark = ((), "")
 
@@ -487,3 +502,18 @@ def remark(values: np.ndarray) -> str:
         share = max(1, round(100 * missing / values.size))
         return f"{share} % of the values are no data (NODATA, NaN, infinity), and count as lowest."
     return ""
+
+
+def _learn_job(
+    predictor: Predictor, lesson: Lesson, settings: AutomaticSettings
+) -> Job[ObjectKind]:
+    from napari_simmat.engine.kind_learning import learn_kind_job
+
+    by = "decoder" if settings.uses_decoder(predictor.model.spec) else "clicks"
+    job = learn_kind_job(predictor, lesson.labels, lesson.ground, lesson.plane, by=by)
+    return (yield from job)
+
+
+def _sought(kind: ObjectKind | None) -> tuple[object, object]:
+    """What of a kind the proposed masks depend on, before they are weighed."""
+    return (None, None) if kind is None else (kind.size, kind.decoder)

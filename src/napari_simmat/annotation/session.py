@@ -378,7 +378,8 @@ class Session:
             job = self._service.look_again_job(request, settings, proposed.candidates)
             proposed = self._run(job)
         if lesson is not None and proposed.kind is not None:
-            self._state.taught = KindTaught(request.model, proposed.kind, expected(lesson))
+            text = expected(lesson, kind=proposed.kind)
+            self._state.taught = KindTaught(request.model, proposed.kind, text)
         proposals = Proposals(
             self._state, request, None, (), plane, lesson=lesson, candidates=proposed.candidates
         )
