@@ -184,8 +184,10 @@ class InferenceService:
             return (yield from self._find_named_job(predictor, request, settings, lesson))
         from napari_simmat.engine.kind_learning import known_kind, learn_kind, weigh_masks_job
         from napari_simmat.engine.mask_proposals import propose_masks_job
+        from napari_simmat.engine.next_step import SeenPlane
 
         spec = predictor.model.spec
+        seen = SeenPlane.of(predictor.stack, request.plane)
         is_taught = lesson is not None and spec.base.embedded and settings.by == "auto"
         if seeds is not None or is_taught:
             settings = replace(settings, by="clicks")
@@ -205,11 +207,11 @@ class InferenceService:
             candidates = yield from job
             looks_again = settings.second_look and not by_decoder
             if kind is None and seeds is None and looks_again:
-                return Proposed(candidates, None, looks_again=True)
+                return Proposed(candidates, None, looks_again=True, seen=seen)
             self._proposed = None if seeds is not None else (key, candidates)
         if kind is not None:
             candidates = yield from weigh_masks_job(candidates, kind, predictor, request.plane)
-        return Proposed(candidates, kind)
+        return Proposed(candidates, kind, seen=seen)
 
     def _find_named_job(
         self,
