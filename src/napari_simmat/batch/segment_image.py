@@ -445,6 +445,7 @@ def _request(loaded: LoadedImage, predictor: Predictor) -> Request:
             axes=image.axes,
             dtype=np.dtype(image.data.dtype).name,
             plane=image.world.plane_name() if image.world else "",
+            read_by=image.read_by,
             channel_files=tuple(each.name for each in loaded.task.channel_files),
         ),
         model=UsedModel(

@@ -155,8 +155,8 @@ def segment(
     Parameters
     ----------
     image
-        An image (TIFF, PNG, JPEG, BMP, NIfTI, DICOM, OME-Zarr or .npy), a folder, a pattern such
-        as "data/**/*.tif", or of captures with a file for each band,
+        An image (TIFF, OME-Zarr, DICOM, NIfTI, FITS, a picture or another format), a folder, a
+        pattern such as "data/**/*.tif", or of captures with a file for each band,
         "data/{capture}_{band}.tif", or a manifest: a CSV with the column image and optionally
         prompts, channels, channel_axis, level, mpp and region.
     more
