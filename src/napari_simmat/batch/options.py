@@ -182,7 +182,8 @@ class TableOptions:
     ----------
     statistics
         Statistics of each object in each channel, separated by commas: mean, median, std, sum, min,
-        max, and percentiles from p0 to p100.
+        max, percentiles from p0 to p100, background (around it), net_sum (above that), and
+        weighted_y, weighted_x, weighted_z (its weighted centroid).
     index
         A spectral index of the image's bands, whose statistics are columns as well: ndvi, gndvi,
         ndre, cire, savi, osavi, msavi, evi, evi2, ndwi, mndwi, ndmi, nbr, ngrdi, vari or exg; or
