@@ -251,6 +251,9 @@ class MeasureOptions:
     parents
         Labels of other objects, e.g. of the cells that hold the nuclei: the columns parent and
         parent_overlap say which of them covers most of an object, and how much of it.
+    children
+        Labels of objects within those that are measured, e.g. of the nuclei in cells, or in regions
+        drawn in QuPath: the column children says how many each has.
     overwrite
         Replace an existing table.
     """
@@ -261,6 +264,7 @@ class MeasureOptions:
     unit: str = ""
     axes: str = ""
     parents: Path | None = None
+    children: Path | None = None
     overwrite: Annotated[bool, FLAG] = False
 
     @property
