@@ -535,3 +535,17 @@ def test_a_model_made_for_the_image_is_named_and_not_fetched(folder, simmat):
     tifffile.imwrite("a.tif", coins()[:90, :130], ome=True, metadata={"axes": "YX", **size})
     result = simmat("segment", "a.tif")
     assert result.err.count("vit_b_lm (419 MB, license CC-BY-4.0)") == 1
+
+
+def test_the_report_shows_histograms_of_sizes_and_other_columns(folder, simmat):
+    tifffile.imwrite("b.tif", coins()[90:180, :130])
+    assert simmat("segment", "a.tif", "b.tif", "--output", "out").status == 0
+    page = Path("out/simmat-report.html").read_text("utf-8")
+    with open("out/simmat-objects.csv", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    first, *others = re.findall(r'aria-label="Histogram of ([^"]+)"', page)
+    assert first == "area_px"
+    assert {"mean_channel0", "circularity", "score"} <= set(others)
+    assert not {"label", "bbox_y0_px", "centroid_y_px"} & set(others)
+    svg = re.search(r"<svg.*?</svg>", page, re.DOTALL)[0]
+    assert sum(map(int, re.findall(r": (\d+)</title>", svg))) == len(rows)
