@@ -28,6 +28,8 @@ OPTIONAL = {
     "highdicom",
     "simpleitk",
     "bioio",
+    "npe2",
+    "astropy",
     "bioio-base",
     "distributed",
     "laptrack",

@@ -257,3 +257,23 @@ def test_measure_writes_a_table_for_spatial_omics(slide, simmat):
     assert data.X[:, 0].tolist() == [100, 200] * 2
     assert data.obsm["spatial"][0].tolist() == [3.75, 3.75]  # pixel 7.5 of 0.5 micrometers
     assert data.obs_names.is_unique
+
+
+def test_measure_counts_the_nuclei_of_cells_and_of_drawn_regions(tmp_path, simmat, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cells = np.zeros((20, 30), np.uint8)
+    cells[:, :10], cells[:, 10:20] = 1, 2
+    nuclei = np.zeros_like(cells)
+    nuclei[2:4, 2:4], nuclei[6:8, 2:4], nuclei[10:12, 14:16] = 1, 2, 3
+    tifffile.imwrite("a.tif", cells)
+    tifffile.imwrite("cells.tif", cells)
+    tifffile.imwrite("nuclei.tif", nuclei)
+    square = [[[0, 0], [20, 0], [20, 20], [0, 20], [0, 0]]]
+    region = {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": square}}
+    region |= {"properties": {"objectType": "annotation"}}
+    Path("regions.geojson").write_text(json.dumps([region]))
+    for labels, counts in (("cells.tif", ["2", "1"]), ("regions.geojson", ["3"])):
+        given = "measure", "a.tif", labels, "--children", "nuclei.tif", "-o", f"{labels}.csv"
+        assert simmat(*given).status == 0
+        with open(f"{labels}.csv", newline="") as stream:
+            assert [row["children"] for row in csv.DictReader(stream)] == counts

@@ -208,9 +208,9 @@ BAD = {
     "axis is Y": (None, segment("--channel-axis", "0"), r"they do not end in YX"),
     "no such device": (None, segment("--device", "quantum"), r"Device 'quantum' is unknown"),
     "both": (None, segment("--resume", "--overwrite"), r"give one of them"),
-    "no model given": (
+    "model without a name": (
         None,
-        ["segment", "a.tif", "--prompts", "a.csv", "--output", "out"],
+        ["segment", "a.tif", "--prompts", "a.csv", "--output", "out", "--model"],
         r"--model.*See simmat segment --help",
     ),
     "unknown option": (None, segment("--ovrwrite"), r"--ovrwrite.*See simmat segment --help"),
@@ -485,3 +485,67 @@ def test_record_from_before_the_decoder_replays_by_clicks(tmp_path):
     assert main([*given, *again]) == 0
     replayed = json.loads((tmp_path / "again" / "disc.json").read_text())
     assert replayed["settings"]["automatic"]["by"] == "clicks"
+
+
+def test_an_image_alone_is_segmented_beside_itself(folder, simmat):
+    result = simmat("segment", "a.tif")
+    assert result.status == 0
+    first, *_ = result.out.splitlines()
+    assert first == (
+        f"Everything by tiny, into {folder / 'simmat-results'} (--prompts, --model and --output "
+        "change that)."
+    )
+    assert names_in(folder / "simmat-results") == ["a.json", "a_labels.tif", "a_objects.csv"]
+    assert tifffile.imread("simmat-results/a_labels.tif").max() > 0
+
+
+def test_results_stand_beside_a_folder_or_before_wildcards(folder, simmat):
+    Path("data/more").mkdir(parents=True)
+    Path("a.tif").rename("data/more/a.tif")
+    assert simmat("segment", "data", "--prompts", "auto").status == 0
+    assert names_in(folder / "simmat-results" / "more")
+    assert simmat("segment", "data/**/*.tif").status == 0
+    assert names_in(folder / "data" / "simmat-results")
+
+
+def test_an_image_in_place_of_a_command_is_told_the_command(folder, simmat):
+    result = simmat("a.tif")
+    assert (result.status, result.out) == (2, "")
+    assert result.err.strip() == (
+        "a.tif is no command. To segment everything in it, run simmat segment a.tif"
+    )
+    assert "Unknown command" in simmat("segmnt").err
+
+
+def test_nothing_found_names_the_next_step_in_command_and_report(folder, simmat):
+    tifffile.imwrite("a.tif", np.zeros((90, 130), np.uint8))
+    tifffile.imwrite("b.tif", np.stack([np.zeros((90, 130), np.uint8), coins()[:90, :130]]))
+    given = "segment", "a.tif", "b.tif", "--channels", "0", "--channel-axis", "0"
+    assert simmat(*given[:2]).err.count("What the model reads is 0 everywhere.") == 1
+    result = simmat("segment", "b.tif", *given[3:], "--axes", "CYX")
+    assert "Read a channel that shows something: --channels 1." in result.err
+    report = simmat("segment", "a.tif", "b.tif", "--channels", "0", "--output", "both")
+    assert report.status == 0
+    assert "What the model reads is 0 everywhere." in Path("both/simmat-report.html").read_text()
+
+
+def test_a_model_made_for_the_image_is_named_and_not_fetched(folder, simmat):
+    size = {"PhysicalSizeX": 0.3, "PhysicalSizeXUnit": "um"}
+    size |= {"PhysicalSizeY": 0.3, "PhysicalSizeYUnit": "um"}
+    tifffile.imwrite("a.tif", coins()[:90, :130], ome=True, metadata={"axes": "YX", **size})
+    result = simmat("segment", "a.tif")
+    assert result.err.count("vit_b_lm (419 MB, license CC-BY-4.0)") == 1
+
+
+def test_the_report_shows_histograms_of_sizes_and_other_columns(folder, simmat):
+    tifffile.imwrite("b.tif", coins()[90:180, :130])
+    assert simmat("segment", "a.tif", "b.tif", "--output", "out").status == 0
+    page = Path("out/simmat-report.html").read_text("utf-8")
+    with open("out/simmat-objects.csv", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    first, *others = re.findall(r'aria-label="Histogram of ([^"]+)"', page)
+    assert first == "area_px"
+    assert {"mean_channel0", "circularity", "score"} <= set(others)
+    assert not {"label", "bbox_y0_px", "centroid_y_px"} & set(others)
+    svg = re.search(r"<svg.*?</svg>", page, re.DOTALL)[0]
+    assert sum(map(int, re.findall(r": (\d+)</title>", svg))) == len(rows)

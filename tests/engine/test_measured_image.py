@@ -5,7 +5,7 @@ from napari_simmat.engine import measured_image, part_measurements
 from napari_simmat.engine.image_stack import ArraySource
 from napari_simmat.engine.label_volume import MaskScore
 from napari_simmat.engine.measured_image import MeasuredImage, column_names
-from napari_simmat.engine.measurements import measure_objects
+from napari_simmat.engine.measurements import ObjectPixels, measure_objects
 from napari_simmat.engine.table_settings import TableSettings
 from napari_simmat.io.reference import ImageReference
 
@@ -35,7 +35,8 @@ def test_measured_image_reads_bands_after_the_channels():
     assert list(other.columns.channels) == ["DAPI"]
     assert other.plane(()).tolist() == VALUES[[0, 2]].tolist()
     assert other.part((), slice(1), slice(1, 2)).tolist() == [[[1]], [[13]]]
-    assert other.columns.measure(np.array([[2, 4], [8, 8]]))["mean_ratio"] == 3
+    pixels = ObjectPixels(np.array([[2, 4], [8, 8]]), places=np.array([[0, 0], [0, 1]]))
+    assert other.columns.measure(pixels)["mean_ratio"] == 3
 
 
 def test_measured_image_tells_channels_of_one_name_apart():

@@ -59,7 +59,11 @@ def test_measure_objects_of_a_square_as_counted_by_hand():
     columns = table_columns("YX", ("a", "b"), MICRONS)
     assert sorted(columns) == sorted(row)
     assert columns[12:18] == ["mean_a", "mean_b", "median_a", "median_b", "std_a", "std_b"]
-    assert columns[-4:] == ["eccentricity", "solidity", "orientation_deg", "score"]
+    ratios = ["eccentricity", "solidity", "orientation_deg", "circularity", "aspect_ratio"]
+    assert columns[-6:] == [*ratios, "score"]
+    assert row["aspect_ratio"] == pytest.approx((0.078125 / 0.0625) ** 0.5)
+    assert row["equivalent_diameter_px"] == pytest.approx(2 * (8 / np.pi) ** 0.5)
+    assert row["equivalent_diameter_um"] == pytest.approx(2 * (1 / np.pi) ** 0.5)
     centroids = [f"centroid_{axis}_{unit}" for unit in ("px", "um") for axis in "yx"]
     assert columns[:8] == ["label", "class", "area_px", "area_um2", *centroids]
 

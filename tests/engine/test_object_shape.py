@@ -41,6 +41,12 @@ def test_shape_of_square_pixels_is_that_of_scikit_image():
         # There the hull is made of whole pixels, and ends in the middle of their sides.
         assert found["solidity"] == pytest.approx(region.solidity, abs=0.05)
         assert found["feret_max"] == pytest.approx(region.feret_diameter_max, abs=1)
+        diameter = region.equivalent_diameter_area
+        assert found["equivalent_diameter"] == pytest.approx(diameter, rel=1e-12)
+        slender = region.axis_major_length / region.axis_minor_length
+        assert found["aspect_ratio"] == pytest.approx(slender, rel=1e-9)
+        round_area = region.perimeter_crofton**2 / (4 * np.pi)
+        assert found["circularity"] == pytest.approx(region.area / round_area, rel=1e-9)
 
 
 @pytest.mark.parametrize("spacing", [(1.0, 1.0), (0.5, 0.2), (3.0, 1.0)])
@@ -155,3 +161,15 @@ def test_shape_of_a_ball_has_a_sphericity_near_1():
     rod = np.zeros((3, 3, 40), bool)
     rod[1, 1] = True
     assert ObjectShape(rod).measure(np.eye(3))["sphericity"] < 0.75
+
+
+def test_shape_of_a_disc_and_a_line_is_as_expected():
+    y, x = np.mgrid[-40:41, -40:41]
+    disc = ObjectShape(np.hypot(y, x) <= 30).measure(SQUARE)
+    assert disc["circularity"] == pytest.approx(1, abs=0.03)
+    assert disc["aspect_ratio"] == pytest.approx(1, abs=1e-6)
+    assert disc["equivalent_diameter"] == pytest.approx(60, abs=0.5)
+    line = ObjectShape(np.ones((1, 9), bool)).measure(SQUARE)
+    assert np.isnan(line["aspect_ratio"])
+    ball = ObjectShape(np.ones((4, 4, 4), bool)).measure(np.eye(3))
+    assert ball["equivalent_diameter"] == pytest.approx((6 * 64 / np.pi) ** (1 / 3))

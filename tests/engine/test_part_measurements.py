@@ -8,6 +8,8 @@ from napari_simmat.engine.measurements import ValueColumns, measure_objects, tab
 from napari_simmat.engine.part_measurements import measure_in_parts
 from napari_simmat.io.reference import ImageReference
 
+STATISTICS = ("p5", "sum", "max", "background", "net_sum", "weighted_y", "weighted_x")
+
 
 @pytest.mark.parametrize("step", [7, 30, 64])
 def test_measure_in_parts_gives_the_table_of_the_whole(step, monkeypatch):
@@ -15,13 +17,14 @@ def test_measure_in_parts_gives_the_table_of_the_whole(step, monkeypatch):
     rng = np.random.default_rng(1)
     labels = np.kron(rng.integers(0, 6, (5, 6)), np.ones((9, 8), int)).astype(np.uint32)
     labels[labels == 4] = 0  # an object of which no pixel is left
+    labels[:, 20:24] = 0
     values = rng.normal(5, 2, (3, *labels.shape)).astype(np.float32)  # the third is a band alone
     values[0, 3:5, :20] = np.nan
     values[1][labels == 2] = np.nan  # no value at all
     size = ImageReference(scale={"Y": 0.5, "X": 0.25}, units={"Y": "um", "X": "um"})
     found = [MaskScore(label, label / 10) for label in range(1, 6)]
     index = PlacedIndex(parse_index("ratio=a/(b+c)"), {"a": 0, "b": 1, "c": 2})
-    measured = ValueColumns(channels=("a", "b"), indices=[index], statistics=("p5", "sum", "max"))
+    measured = ValueColumns(channels=("a", "b"), indices=[index], statistics=STATISTICS)
     rows = measure_in_parts(
         labels,
         channels=measured,
@@ -36,7 +39,8 @@ def test_measure_in_parts_gives_the_table_of_the_whole(step, monkeypatch):
     columns = table_columns("YX", measured, size, rows=rows)
     assert "p5_ratio" in columns
     assert "valid_fraction_ratio" in columns
-    assert "sum_ratio" not in columns
+    assert not {"sum_ratio", "background_ratio", "weighted_y_ratio"} & set(columns)
+    assert np.isfinite([row["background_a"] for row in rows]).any()
     for row, wanted in zip(rows, expected, strict=True):
         assert sorted(row) == sorted(columns)
         assert row.pop("class") == wanted.pop("class")

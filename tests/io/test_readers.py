@@ -13,7 +13,7 @@ import tifffile
 from PIL import Image
 
 from napari_simmat.engine.image_stack import ArraySource
-from napari_simmat.io import memory, readers
+from napari_simmat.io import elsewhere, memory, readers
 from napari_simmat.io.image_file import ImageFile, LazyArray
 from napari_simmat.io.readers import read_image, read_labels, stem_of
 
@@ -432,18 +432,20 @@ def test_read_image_missing_file_is_said(tmp_path):
         ("short.npy", b"\x93NUMPY\x01\0", r"short\.npy could not be read"),
         ("short.nii", b"\x5c\x01\0\0" + bytes(200), r"short\.nii could not be read"),
         ("short.nii.gz", b"\x1f\x8b\x08\0", r"short\.nii\.gz could not be read"),
-        ("a.czi", b"ZISRAWFILE", r"NumPy .* file \(pip install bioio bioio-czi\)\.$"),
+        ("a.czi", b"ZISRAWFILE", r"\(pip install bioio bioio-czi\); part .* GPL-3\.0\.$"),
         ("a.ND2", b"\xda\xce\xbe\x0a", r"\(pip install bioio bioio-nd2\)\.$"),
-        ("a.oib", b"\xd0\xcf\x11\xe0", r"\(e\.g\. pip install bioio bioio-czi\)\.$"),
+        ("a.oib", b"\xd0\xcf\x11\xe0", r"\(pip install bioio bioio-bioformats\); part .* GPL-2"),
         ("foreign.tif", b"ZISRAWFILE", r"OME-Zarr, DICOM[^(]*\.$"),
-        ("empty.czi", b"", r"the file is empty; give .* BIF\.$"),
+        ("empty.czi", b"", r"the file is empty; give .* FITS\.$"),
+        ("a.dm4", b"\0\0\0\4", r"Gatan .* \(pip install npe2 napari-rosettasciio\); .*GPL"),
         ("script.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n", r"script\.eps: unsupported file type"),
     ],
 )
 def test_read_image_broken_or_foreign_file_is_refused(
     tmp_path, monkeypatch, name, content, sentence
 ):
-    monkeypatch.setattr(readers, "has_bioio", lambda: False)
+    for reader in ("read_with_plugins", "read_with_bioio"):
+        monkeypatch.setattr(elsewhere, reader, lambda path, options: None)
     if ".nii" in name:
         pytest.importorskip("nibabel")
     (tmp_path / name).write_bytes(content)

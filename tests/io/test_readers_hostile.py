@@ -17,7 +17,8 @@ import tifffile
 from PIL import Image
 
 from napari_simmat.checkpoints.loading import load_model
-from napari_simmat.io.readers import TURNED, read_image
+from napari_simmat.io.image_file import TURNED
+from napari_simmat.io.readers import read_image
 from tests.opening import Opener
 
 PLANE = np.arange(20 * 30, dtype=np.uint16).reshape(20, 30)

@@ -223,3 +223,13 @@ def test_objects_on_nifti_have_its_voxel_size(window, tmp_path):
     np.testing.assert_array_equal(saved.data, objects.data)
     assert saved.scale == {"Z": 3, "Y": 0.5, "X": 0.5}
     assert set(saved.units.values()) == {"mm"}
+
+
+def test_a_dropped_file_of_an_instrument_goes_to_its_plugin(tmp_path, monkeypatch):
+    path = tmp_path / "a.dm3"
+    path.write_bytes(b"\0\0\0\3 of a microscope")
+    monkeypatch.setattr("napari_simmat.widgets.readers.has_plugin", lambda path: True)
+    assert get_reader(str(path)) is None
+    monkeypatch.setattr("napari_simmat.widgets.readers.has_plugin", lambda path: False)
+    with pytest.raises(ValueError, match=r"pip install npe2 napari-rosettasciio"):
+        get_reader(str(path))(str(path))

@@ -186,9 +186,11 @@ class InferenceService:
             return (yield from self._find_named_job(predictor, request, settings, lesson))
         from napari_simmat.engine.kind_learning import known_kind, weigh_masks_job
         from napari_simmat.engine.mask_proposals import propose_masks_job
+        from napari_simmat.engine.next_step import SeenPlane
         from napari_simmat.engine.object_finder import coarse_look_job, looks_coarsely
 
         spec = predictor.model.spec
+        seen = SeenPlane.of(predictor.stack, request.plane)
         if seeds is not None:
             settings = replace(settings, by="clicks")
         if spec.base.embedded or not settings.uses_decoder(spec):
@@ -213,11 +215,11 @@ class InferenceService:
             candidates = yield from job
             looks_again = settings.second_look and not by_decoder
             if kind is None and seeds is None and looks_again:
-                return Proposed(candidates, None, looks_again=True)
+                return Proposed(candidates, None, looks_again=True, seen=seen)
             self._proposed = None if seeds is not None else (key, candidates)
         if kind is not None:
             candidates = yield from weigh_masks_job(candidates, kind, predictor, request.plane)
-        return Proposed(candidates, kind)
+        return Proposed(candidates, kind, seen=seen)
 
     def _find_named_job(
         self,
@@ -248,6 +250,7 @@ class InferenceService:
         """
         predictor = yield from self._job_predictor(request, same_image=False)
         from napari_simmat.engine.automatic_generator import look_again_job
+        from napari_simmat.engine.next_step import SeenPlane
         from napari_simmat.engine.object_finder import find_objects_job
 
         settings = settings.for_model(predictor.model.spec)
@@ -259,7 +262,7 @@ class InferenceService:
             job = look_again_job(first, predictor, settings, request.plane, keep_all=True)
             candidates = yield from job
         self._proposed = key, candidates
-        return Proposed(candidates, None)
+        return Proposed(candidates, None, seen=SeenPlane.of(predictor.stack, request.plane))
 
     def propose_ahead_job(
         self, request: PredictionRequest, settings: AutomaticSettings, kind: ObjectKind

@@ -22,6 +22,7 @@ from napari_simmat.engine.settings import Compute, PropagationSettings
 
 if TYPE_CHECKING:
     from napari_simmat.engine.automatic_postprocessing import MaskCandidates
+    from napari_simmat.engine.next_step import SeenPlane
     from napari_simmat.engine.object_kind import ObjectKind
 
 # <key:...> stands for the key of an action; who shows the sentence knows it.
@@ -234,8 +235,11 @@ class Proposed(NamedTuple):
         The kind of objects that was looked for, if any.
     looks_again
         Whether a second look is still to come.
+    seen
+        What was looked at, which tells what to try if little was found.
     """
 
     candidates: MaskCandidates
     kind: ObjectKind | None
     looks_again: bool = False
+    seen: SeenPlane | None = None

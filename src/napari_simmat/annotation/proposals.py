@@ -25,6 +25,7 @@ from napari_simmat.progress import Job, Progress
 
 if TYPE_CHECKING:
     from napari_simmat.engine.automatic_postprocessing import MaskCandidates
+    from napari_simmat.engine.next_step import SeenPlane
     from napari_simmat.engine.settings import AutomaticSettings
 
 Sift = Callable[[Instances], Job[Sifted]]
@@ -50,7 +51,8 @@ class Proposals:
     """Masks proposed on a plane of a view, from which filters choose the drafts.
 
     They are valid for `subject` alone. `expected` says in words what was looked for, if anything,
-    `lesson` is what told it. `candidates` is None until they are there.
+    `lesson` is what told it. `candidates` is None until they are there. `seen` is what was looked
+    at, if that tells what to try next.
     """
 
     session: ImageSession
@@ -61,6 +63,7 @@ class Proposals:
     expected: str = ""
     lesson: Lesson | None = None
     candidates: MaskCandidates | None = None
+    seen: SeenPlane | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +88,7 @@ def choose_drafts_job(
     known: KnownObjects,
     sift: Sift | None = None,
     note: str = "",
+    other_model: str = "",
 ) -> Job[ChosenDrafts]:
     """Choose drafts from proposals.
 
@@ -98,12 +102,15 @@ def choose_drafts_job(
         Keeps the objects that are like others.
     note
         A last sentence of the outcome.
+    other_model
+        A sentence on a model made for such images, told if too little was found.
     """
     yield Progress(0, 1, "filtering")
     candidates = proposals.candidates
     assert candidates is not None, "they are there by now"
     instances = masks_to_instances(candidates, settings)
     yield Progress(0, 1, "comparing with committed objects")
+    step = _next_step(proposals, instances, settings, known)
     # A tuned decoder was shown the committed objects themselves: that it finds them says nothing.
     by_itself = ""
     if known.committed is not None and not candidates.disjoint:
@@ -123,11 +130,27 @@ def choose_drafts_job(
         sentences += [proposals.expected, by_itself]
     if left_out:
         sentences.append(KNOWN.format(count=left_out, were="was" if left_out == 1 else "were"))
-    sentences += [COMMIT_FOUND if count else LOOSEN, note]
+    sentences += [COMMIT_FOUND if count else "" if step else LOOSEN, step, note]
+    sentences += [other_model] if step or not count else []
     quality = candidates.thresholds[0]
     doubtful_below = quality + DOUBTFUL_SHARE * (1 - quality)
     text = " ".join(filter(None, sentences))
     return ChosenDrafts(proposals, DraftSet(drafts, doubtful_below), text)
+
+
+def _next_step(
+    proposals: Proposals, instances: Instances, settings: AutomaticSettings, known: KnownObjects
+) -> str:
+    """What to try where too little was found and committed, in sentences; empty otherwise.
+
+    Nothing where filters alone left nothing.
+    """
+    if proposals.seen is None or proposals.order:
+        return ""
+    there = instances.labels if known.committed is None else instances.labels + known.committed
+    step = proposals.seen.next_step(there, settings)
+    filtered = not len(instances) and proposals.candidates
+    return "" if step is None or (step.shows_one and filtered) else step.in_controls
 
 
 def expected(lesson: Lesson, image: str = "", kind: ObjectKind | None = None) -> str:

@@ -58,6 +58,7 @@ def segment_schema() -> dict[str, Any]:
         "labels_file": _TEXT,
         "objects_file": _TEXT,
         "record_file": _TEXT,
+        "better_model": _TEXT,
         "note": _TEXT,
     }
     file = {

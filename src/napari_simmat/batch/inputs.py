@@ -30,6 +30,8 @@ from napari_simmat.io.units import parse_pixel_size
 from napari_simmat.io.zarr import ZARR_MARKER_FILES, is_zarr
 
 AUTO, SAME_STEM = "auto", "same-stem"
+RESULTS = "simmat-results"
+"""Name of the folder of results where none is named."""
 COLUMNS = (
     "image", "prompts", "channels", "channel_axis", "channel_files", "level", "mpp", "region",
     "pixel_size", "unit", "axes",
@@ -196,6 +198,12 @@ def _add_captures(pattern: Path, inputs: InputImages) -> None:
     folders = [home_of(image).relative_to(root) for image in images]
     inputs.images += [InputImage(*each) for each in zip(images, folders, strict=True)]
     inputs.others += others
+
+
+def folder_beside(image: Path) -> Path:
+    """The folder of results where none is named: beside the image, folder or pattern."""
+    path = Path(os.path.abspath(os.path.expanduser(image)))
+    return next(parent for parent in path.parents if parent.is_dir()) / RESULTS
 
 
 def shown_name(image: Path) -> str:

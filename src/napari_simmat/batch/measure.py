@@ -23,7 +23,8 @@ from napari_simmat.engine.files.label_images import class_of, label_properties
 from napari_simmat.engine.files.objects import OUTLINE_ENDINGS, read_objects
 from napari_simmat.engine.files.tables import TABLE_FORMATS
 from napari_simmat.engine.measured_image import column_names
-from napari_simmat.engine.measurements import table_columns, with_shares
+from napari_simmat.engine.measurements import SPATIAL, table_columns, with_shares
+from napari_simmat.engine.object_children import CHILDREN, count_children
 from napari_simmat.engine.settings import ChannelSelection
 from napari_simmat.engine.table_settings import TableSettings
 from napari_simmat.io.captures import is_capture, names_captures
@@ -38,8 +39,8 @@ NO_TABLE = "{} names no format of tables; end its name in one of {}."
 EXISTS = "{} exists already. Use --overwrite to replace it, or give another name."
 IS_INPUT = "{} is what is to be measured; give the table another name."
 ONE_FOLDER = (
-    "{} is a folder of images, so give one folder of labels (and of --parents), which hold a label "
-    "image for each."
+    "{} is a folder of images, so give one folder of labels (and of --parents and --children), "
+    "which hold a label image for each."
 )
 IS_FOLDER = "{} is a folder; give one label image for the one image, or a folder of images as well."
 OTHER_PLACE = (
@@ -60,8 +61,8 @@ class MeasureTask:
     ----------
     image, labels
         Files, or folders that are one image. Labels may be any that `engine.files.objects` reads.
-    parents
-        Labels of objects that hold the others.
+    parents, children
+        Labels of objects that hold the others, and of those that these hold.
     of_folder
         Whether the image is one of a folder, whose table has a column for it.
     name
@@ -71,6 +72,7 @@ class MeasureTask:
     image: Path
     labels: tuple[Path, ...]
     parents: Path | None = None
+    children: Path | None = None
     of_folder: bool = False
     name: str = ""
 
@@ -104,16 +106,18 @@ class MeasuredTask:
     notes: tuple[str, ...] = ()
 
 
-def find_tasks(image: Path, labels: Sequence[Path], parents: Path | None) -> list[MeasureTask]:
+def find_tasks(
+    image: Path, labels: Sequence[Path], parents: Path | None, children: Path | None = None
+) -> list[MeasureTask]:
     """What is to be measured: one image with its labels, or each of a folder.
 
     Parameters
     ----------
     image
         An image; or a folder or a pattern of images, as for `batch.plan.find_inputs`, of which
-        `labels`, and `parents` if given, is a folder with files named alike, see
+        `labels`, and `parents` and `children` if given, is a folder with files named alike, see
         `datasets.label_folder`; in subfolders of the same names, or in none.
-    labels, parents
+    labels, parents, children
         As of `MeasureTask`.
 
     Raises
@@ -121,18 +125,20 @@ def find_tasks(image: Path, labels: Sequence[Path], parents: Path | None) -> lis
     ValueError, OSError
         If a file or folder is missing, or an image of a folder has no labels.
     """
-    for path in (*labels, *([] if parents is None else [parents])):
+    others = [path for path in (parents, children) if path is not None]
+    for path in (*labels, *others):
         if not path.exists():
             raise FileNotFoundError(f"There is no file {path}; check its name and folder.")
     is_one = is_capture(image) or (image.exists() and not _holds_images(image))
     if not (is_one or image.exists() or names_captures(image) or glob.has_magic(str(image))):
         raise FileNotFoundError(f"There is no file {image}; check its name and folder.")
     if is_one:
-        for path in (*labels, *([] if parents is None else [parents])):
+        for path in (*labels, *others):
             if _holds_images(path):
                 raise ValueError(IS_FOLDER.format(path))
-        return [MeasureTask(image=image, labels=tuple(labels), parents=parents)]
-    folders = [*labels, *([] if parents is None else [parents])]
+        one = MeasureTask(image=image, labels=tuple(labels), parents=parents, children=children)
+        return [one]
+    folders = [*labels, *others]
     if len(labels) != 1 or not all(map(_holds_images, folders)):
         raise ValueError(ONE_FOLDER.format(image))
     tasks: list[MeasureTask] = []
@@ -144,12 +150,15 @@ def find_tasks(image: Path, labels: Sequence[Path], parents: Path | None) -> lis
             if one.folder == folder
         ]
         matched = _matched(labels[0], folder, files)
-        above = {} if parents is None else _matched(parents, folder, files)
+        above, below = (
+            {} if path is None else _matched(path, folder, files) for path in (parents, children)
+        )
         tasks += [
             MeasureTask(
                 image=file.image,
                 labels=(matched[file.name],),
                 parents=above.get(file.name),
+                children=below.get(file.name),
                 of_folder=True,
                 name=(folder / shown_name(file.image)).as_posix(),
             )
@@ -261,6 +270,7 @@ def measure_task(
     opened = OpenedImage.of(open_image(task.image), selection)
     measured = opened.measured(_chosen(opened), table)
     parents = None if task.parents is None else _read(task.parents, opened)
+    children = None if task.children is None else _read(task.children, opened)
     several = len(task.labels) > 1
     columns: dict[str, None] = dict.fromkeys(["labels"] * several)
     rows: list[dict[str, object]] = []
@@ -276,6 +286,13 @@ def measure_task(
             opened.axes, measured.columns, reference, parents=parents is not None, rows=found
         )
         columns |= dict.fromkeys(names)
+        if children is not None:
+            held = count_children(objects.labels, children.labels, opened.axes)
+            frames = [letter.lower() for letter in opened.axes if letter not in SPATIAL]
+            columns[CHILDREN] = None
+            for row in found:
+                frame = tuple(int(str(row[letter])) for letter in frames)
+                row[CHILDREN] = held[frame, int(str(row["label"]))]
         for row in found:
             row |= objects.known(int(str(row["label"])))
             row |= {"labels": path.name} if several else {}

@@ -182,7 +182,8 @@ class TableOptions:
     ----------
     statistics
         Statistics of each object in each channel, separated by commas: mean, median, std, sum, min,
-        max, and percentiles from p0 to p100.
+        max, percentiles from p0 to p100, background (around it), net_sum (above that), and
+        weighted_y, weighted_x, weighted_z (its weighted centroid).
     index
         A spectral index of the image's bands, whose statistics are columns as well: ndvi, gndvi,
         ndre, cire, savi, osavi, msavi, evi, evi2, ndwi, mndwi, ndmi, nbr, ngrdi, vari or exg; or
@@ -250,6 +251,9 @@ class MeasureOptions:
     parents
         Labels of other objects, e.g. of the cells that hold the nuclei: the columns parent and
         parent_overlap say which of them covers most of an object, and how much of it.
+    children
+        Labels of objects within those that are measured, e.g. of the nuclei in cells, or in regions
+        drawn in QuPath: the column children says how many each has.
     overwrite
         Replace an existing table.
     """
@@ -260,6 +264,7 @@ class MeasureOptions:
     unit: str = ""
     axes: str = ""
     parents: Path | None = None
+    children: Path | None = None
     overwrite: Annotated[bool, FLAG] = False
 
     @property

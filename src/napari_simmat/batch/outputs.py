@@ -100,6 +100,7 @@ def write_result(segmented: SegmentedImage) -> TaskOutcome:
         note=segmented.note,
         thumbnail=thumbnail(small),
         is_in_pixels=segmented.loaded.image.reference.of("X") is None,
+        better_model=segmented.better_model,
     )
 
 

@@ -44,6 +44,9 @@ class RecordedInput:
     plane: Annotated[str, OMIT_DEFAULT] = ""
     """How radiologists call its planes, e.g. "axial plane, R on the left, A at the top"; empty,
     and left out of the file, for other images."""
+    read_by: Annotated[str, OMIT_DEFAULT] = ""
+    """The package and its version that read it; empty, and left out of the file, if that is this
+    one."""
     channel_files: Annotated[tuple[str, ...], OMIT_DEFAULT] = ()
     """Names of the files whose channels were added; left out of the file if there are none."""
 

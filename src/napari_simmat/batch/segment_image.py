@@ -23,10 +23,12 @@ from napari_simmat.batch.record import (
     UsedModel,
     read_record,
 )
+from napari_simmat.checkpoints.advice import better_model
 from napari_simmat.engine.files.tables import TABLE_FORMATS
-from napari_simmat.engine.image_stack import ChannelStack
+from napari_simmat.engine.image_stack import ArraySource, ChannelStack
 from napari_simmat.engine.label_volume import LabelVolume, MaskScore
 from napari_simmat.engine.linking import Lineage, Node, link_objects_job, relabel_job
+from napari_simmat.engine.next_step import SeenPlane
 from napari_simmat.engine.prompts import LazyPrompts, Prompt
 from napari_simmat.engine.refinement import Refiner, pixel_of
 from napari_simmat.engine.settings import LinkSettings
@@ -79,6 +81,8 @@ class SegmentedImage:
     """Temporary folder with the label image, if that is not in memory."""
     lineage: Lineage | None = None
     """The links of its objects over time, if they were linked."""
+    better_model: str = ""
+    """As of `TaskOutcome`."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,8 @@ class TaskOutcome:
     """A small PNG; empty if none was drawn."""
     is_in_pixels: bool = False
     """Whether its table was written without a pixel size."""
+    better_model: str = ""
+    """The name of a model made for such images that is not here, if there is one."""
 
 
 def segment_loaded_job(
@@ -152,7 +158,9 @@ def segment_loaded_job(
     else:
         segmenting = _segment_prompts_job(prompts, loaded.shape, predictor)
     volume = yield from as_part(segmenting, OPENING_SHARE, 1.0, before=name, default="encoding")
-    remark = "" if prompts is None else marks_missed(prompts, volume)
+    remark = _next_step(loaded, predictor, volume)
+    if prompts is not None:
+        remark = marks_missed(prompts, volume)
     lineage = None
     if config.link is not None:
         linking = _link_job(volume, loaded, config.link)
@@ -169,7 +177,30 @@ def segment_loaded_job(
         seconds=loaded.seconds + time.monotonic() - start,
         tiles=tiles,
         lineage=lineage,
+        better_model=better_model(loaded.image.reference, predictor.model.spec, rgb=loaded.is_rgb),
     )
+
+
+def _next_step(loaded: LoadedImage, predictor: Predictor, volume: LabelVolume) -> str:
+    """What to try where everything was looked for and too little found, in sentences.
+
+    Of a stack the middle plane is looked at; where words or tissue say what counts, nothing is said
+    unless nothing was found.
+    """
+    automatic = loaded.config.automatic
+    if loaded.prompts is not None or automatic.words or (loaded.tissue and volume.masks):
+        return ""
+    plane = tuple(size // 2 for size in loaded.shape[:-2])
+    if volume.masks and not any(mask.plane == plane for mask in volume.masks):
+        return ""  # a stack need not show objects in the middle
+    seen = SeenPlane.of(predictor.stack, plane)
+    names = loaded.channel_names or tuple(map(str, loaded.all_channels))
+    numbers = [n for n in loaded.all_channels if n not in predictor.stack.selection]
+    unread = ArraySource.of(loaded.image.data, loaded.axis)
+    values = unread.read(numbers, plane, *seen.where) if numbers else []
+    others = dict(zip((names[n] for n in numbers), values, strict=True))
+    step = replace(seen, others=others).next_step(volume.labels[plane], automatic)
+    return "" if step is None else step.in_options
 
 
 def _classed(loaded: LoadedImage, volume: LabelVolume) -> LoadedImage:
@@ -414,6 +445,7 @@ def _request(loaded: LoadedImage, predictor: Predictor) -> Request:
             axes=image.axes,
             dtype=np.dtype(image.data.dtype).name,
             plane=image.world.plane_name() if image.world else "",
+            read_by=image.read_by,
             channel_files=tuple(each.name for each in loaded.task.channel_files),
         ),
         model=UsedModel(

@@ -6,6 +6,7 @@ import io
 import os
 import platform
 import re
+from array import array
 from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,6 +24,7 @@ from napari_simmat.batch.plan import Plan, SegmentConfig
 from napari_simmat.batch.record import read_record
 from napari_simmat.batch.segment_image import TaskOutcome
 from napari_simmat.engine.files.tables import TABLE_FORMATS
+from napari_simmat.engine.histogram import Histogram
 from napari_simmat.engine.measurements import with_shares
 from napari_simmat.io.files import (
     atomic_outputs,
@@ -37,6 +39,8 @@ SUMMARY_TABLE, SUMMARY_PAGE = "simmat-summary.csv", "simmat-report.html"
 ALL_OBJECTS = "simmat-objects.csv"
 """The tables of objects of all images, one below the other, with a column for the image."""
 COLUMNS = ("image", "state", "objects", "hidden", "labels", "message")
+MOST_SHOWN = 100_000
+"""Objects that a histogram on the page is of."""
 MAX_PICTURES = 2000
 """Thumbnails on the page; with more it would open slowly."""
 CORRECTED = "Corrected since; the picture shows what was found."
@@ -73,8 +77,10 @@ def write_summary(plan: Plan, outcomes: Sequence[TaskOutcome], config: SegmentCo
     tables = {row.image: outcome.task.files.objects for row, outcome in done}
     # Images may have other channels, axes and units than others.
     columns = dict.fromkeys(name for path in tables.values() for name in _read_table(path)[0])
+    columns_of_all = list(columns)
+    shown = _ShownColumns(columns_of_all)
     cells = (
-        {"image": image, **with_shares(row, list(columns))}
+        {"image": image, **with_shares(shown.seen(row), columns_of_all)}
         for image, path in tables.items()
         for row in _read_table(path)[1]
     )
@@ -87,7 +93,7 @@ def write_summary(plan: Plan, outcomes: Sequence[TaskOutcome], config: SegmentCo
         write_table(
             table, COLUMNS, [{name: getattr(row, name) for name in COLUMNS} for row in rows]
         )
-        write_text(page, "".join(_page(rows, config)))
+        write_text(page, "".join(_page(rows, config, shown.pictures())))
 
 
 def summary_files(plan: Plan) -> list[Path]:
@@ -163,11 +169,54 @@ h1 { font-size: 1.4em; } table { border-collapse: collapse; width: 100%; }
 td, th { text-align: left; padding: .4em .7em; border-top: 1px solid #ddd; vertical-align: middle; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
 td img { display: block; image-rendering: pixelated; }
+h2 { font-size: 1.1em; } .histogram rect { fill: #3b6ea5; } .histogram text { font-size: 11px; }
+.histogram { margin: .5em 1.5em .5em 0; }
 .failed { color: #a1260d; } .skipped { color: #777; }
 """
 
 
-def _page(lines: Sequence[SummaryRow], config: SegmentConfig) -> Iterable[str]:
+_NOT_SHOWN = re.compile(r"label|parent|bbox_|centroid_|[a-z]$|t_")
+"""Columns whose histogram says nothing: numbers, and places."""
+_SIZES = re.compile(r"(area|volume)_")
+
+
+class _ShownColumns:
+    """The numbers of a table that is written, of which the page shows histograms."""
+
+    def __init__(self, columns: Sequence[str]) -> None:
+        names = [name for name in columns if name != "class" and not _NOT_SHOWN.match(name)]
+        # Sizes with a unit come before those in pixels.
+        names.sort(key=lambda name: (not _SIZES.match(name), name.endswith(("_px", "_voxels"))))
+        self._values: dict[str, array[float]] = {name: array("d") for name in names}
+
+    def seen(self, row: dict[str, str]) -> dict[str, str]:
+        """The row, whose numbers are kept, of `MOST_SHOWN` objects at most."""
+        for name, values in self._values.items():
+            if len(values) < MOST_SHOWN and (cell := row.get(name)):
+                values.append(float(cell))
+        return row
+
+    def pictures(self) -> Iterator[str]:
+        """A histogram of the sizes, and behind it those of all other columns, folded."""
+        pictures = [
+            found.svg(name)
+            for name, values in self._values.items()
+            if (found := Histogram.of(values)) is not None
+        ]
+        if pictures:
+            of = f" of the first {MOST_SHOWN:,} objects" if self._is_full else ""
+            yield f"<h2>Sizes{of}</h2>\n{pictures[0]}\n<details><summary>Other columns</summary>\n"
+            yield from pictures[1:]
+            yield "</details>\n"
+
+    @property
+    def _is_full(self) -> bool:
+        return any(len(values) == MOST_SHOWN for values in self._values.values())
+
+
+def _page(
+    lines: Sequence[SummaryRow], config: SegmentConfig, histograms: Iterable[str] = ()
+) -> Iterable[str]:
     """The page, with escaped texts and embedded pictures."""
     count = Counter(line.state for line in lines)
     objects = sum(line.objects or 0 for line in lines)
@@ -201,7 +250,9 @@ def _page(lines: Sequence[SummaryRow], config: SegmentConfig) -> Iterable[str]:
             f"<td>{escape(hidden + line.note + line.message)}</td>",
         )
         yield f"<tr>{''.join(cells)}</tr>\n"
-    yield "</tbody></table></body></html>\n"
+    yield "</tbody></table>\n"
+    yield from histograms
+    yield "</body></html>\n"
 
 
 def corrected_page(page: str, image: str, count: int) -> str:

@@ -48,14 +48,17 @@ simmat demo
 simmat models
 ```
 
-Then your own image, with clicks that napari saved as CSV:
+Then your own image: everything in it, or what clicks mean that napari saved as CSV:
 
 ```
-simmat segment image.tif --model tiny --prompts points.csv --output results
+simmat segment image.tif
+simmat segment image.tif --prompts points.csv
 ```
 
 `simmat COMMAND --help` explains a command with examples.
 """
+
+IS_AN_IMAGE = "{0} is no command. To segment everything in it, run simmat segment {0}"
 
 
 def _shown_default(value: object) -> str | None:
@@ -139,6 +142,9 @@ def _status(given: Sequence[str], terminal: Terminal) -> int:
         return CANCELED
     except CycloptsError as error:
         commands = {word for word in app if not word.startswith("-")}
+        if given and given[0] not in commands and _is_image(given[0]):
+            terminal.fail(IS_AN_IMAGE.format(given[0]))
+            return 2
         named = next((f"{word} " for word in given if word in commands), "")
         terminal.fail(f"{str(error).strip()} See simmat {named}--help.")
         return 2
@@ -148,6 +154,13 @@ def _status(given: Sequence[str], terminal: Terminal) -> int:
             traceback.print_exc()
         terminal.fail(_sentence(error))
         return 1
+
+
+def _is_image(word: str) -> bool:
+    """Whether a word in place of a command names a file or folder, or an image by its ending."""
+    from napari_simmat.io.readers import IMAGE_ENDINGS
+
+    return "." in word and (Path(word).exists() or word.lower().endswith(IMAGE_ENDINGS))
 
 
 def _run(given: Sequence[str]) -> int:

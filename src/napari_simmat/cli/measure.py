@@ -31,6 +31,7 @@ def measure(
     ```
     simmat measure cells.tif cells_labels.tif --output cells.csv
     simmat measure cells.tif nuclei.tif --parents cells_labels.tif --output nuclei.csv
+    simmat measure cells.tif regions.geojson --children cells_labels.tif --output regions.csv
     simmat measure codex.ome.tif cells.tif --statistics mean,p95 --output cells.h5ad
     simmat measure field.tif plots.geojson --index ndvi --index "r=nir/red" --output plots.parquet
     simmat measure images labels --output all.csv
@@ -54,7 +55,7 @@ def measure(
 
     terminal = console.terminal()
     settings = table.settings
-    tasks = find_tasks(image, [labels, *more], measuring.parents)
+    tasks = find_tasks(image, [labels, *more], measuring.parents, measuring.children)
     job = measure_tasks_job(
         tasks,
         output,

@@ -47,6 +47,8 @@ MANY_IMAGES = (
     "--channel-files belong to one image, but there are {}; list them in a manifest, with a column "
     "channel_files."
 )
+DEFAULTS_TAKEN = "{} by {}, into {} (--prompts, --model and --output change that)."
+_NOUNS = {"auto": "Everything", "same-stem": "The prompts beside each image"}
 DEFAULT_FILES = FileOptions()
 DEFAULT_SERIES = SeriesOptions()
 DEFAULT_TABLE = SegmentTableOptions()
@@ -61,9 +63,9 @@ def segment(
     image: Path,
     /,
     *more: Path,
-    model: Annotated[str, MODEL],
-    output: Annotated[Path, OUTPUT],
-    prompts: str,
+    model: Annotated[str, MODEL] = "tiny",
+    output: Annotated[Path | None, OUTPUT] = None,
+    prompts: str = "auto",
     series: SeriesOptions = DEFAULT_SERIES,
     channels: ChannelOptions = DEFAULT_CHANNELS,
     slides: SlideOptions = DEFAULT_SLIDES,
@@ -76,6 +78,12 @@ def segment(
     console: OutputOptions = DEFAULT_OUTPUT,
 ) -> int:
     """Segment image files: everything, or by the clicks, boxes or masks of a prompt file.
+
+    ```
+    simmat segment image.tif
+    ```
+
+    segments everything by the model `tiny`, into the folder simmat-results beside the image.
 
     Writes three files for each image STEM.tif:
 
@@ -147,8 +155,8 @@ def segment(
     Parameters
     ----------
     image
-        An image (TIFF, PNG, JPEG, BMP, NIfTI, DICOM, OME-Zarr or .npy), a folder, a pattern such
-        as "data/**/*.tif", or of captures with a file for each band,
+        An image (TIFF, OME-Zarr, DICOM, NIfTI, FITS, a picture or another format), a folder, a
+        pattern such as "data/**/*.tif", or of captures with a file for each band,
         "data/{capture}_{band}.tif", or a manifest: a CSV with the column image and optionally
         prompts, channels, channel_axis, level, mpp and region.
     more
@@ -156,7 +164,8 @@ def segment(
     model
         A name that `simmat models` lists, or a model's file.
     output
-        Output folder, created if needed. Subfolders are mirrored in it.
+        Output folder, created if needed; simmat-results beside the image by default. Subfolders
+        are mirrored in it.
     prompts
         auto to segment everything; a prompt file for all images; or same-stem: for each image the
         file beside it called STEM.csv, STEM_points.csv, STEM_boxes.csv, STEM_shapes.csv or
@@ -166,12 +175,16 @@ def segment(
     events
         For programs: print a line of JSON for each step; read pause, go and stop from stdin.
     """
+    from napari_simmat.batch.inputs import folder_beside
     from napari_simmat.batch.plan import SegmentConfig
     from napari_simmat.batch.run_plan import run_plan_job
 
     terminal = console.terminal()
     settings = table.settings  # refused before any file is looked for
-    planned = _planned([image, *more], output, prompts, files, series, cluster)
+    folder = folder_beside(image) if output is None else output
+    planned = _planned([image, *more], folder, prompts, files, series, cluster)
+    if output is None and not events:
+        terminal.say(DEFAULTS_TAKEN.format(_NOUNS.get(prompts, prompts), model, folder))
     config = SegmentConfig(
         model=model,
         selection=channels.selection,
@@ -335,6 +348,7 @@ def _watch(terminal: Terminal, job: Job[list[TaskOutcome]]) -> list[TaskOutcome]
 def _print_summary(terminal: Terminal, planned: Plan, outcomes: Sequence[TaskOutcome]) -> None:
     """Print how many images were segmented, and where the summary is."""
     from napari_simmat.batch.summary import summary_files
+    from napari_simmat.checkpoints.advice import download_sentence
     from napari_simmat.io.captures import proposal_text
 
     if planned.several:
@@ -345,6 +359,8 @@ def _print_summary(terminal: Terminal, planned: Plan, outcomes: Sequence[TaskOut
             terminal.say(f"  {path}")
     if without := sum(outcome.is_in_pixels for outcome in outcomes):
         terminal.say(in_pixels(without))
+    for name in dict.fromkeys(one.better_model for one in outcomes if one.better_model):
+        terminal.note(download_sentence(name))
     if planned.proposal and any(outcome.status == "failed" for outcome in outcomes):
         terminal.note(proposal_text(planned.proposal))
     values = [_outcome_values(outcome) for outcome in outcomes]
@@ -427,5 +443,6 @@ def _outcome_values(outcome: TaskOutcome) -> dict[str, Any]:
         "objects_file": str(files.objects),
         "record_file": str(files.record),
         **{f"{kind}_file": str(path) for kind, path in files.extras.items()},
+        "better_model": outcome.better_model,
         "note": outcome.note,
     }

@@ -22,6 +22,7 @@ from napari_simmat.engine.channels.matching import RGB
 from napari_simmat.engine.image_stack import check_one_shape
 from napari_simmat.engine.settings import ChannelSelection
 from napari_simmat.io.axes import same_except_singletons
+from napari_simmat.io.bioio_reader import is_bioio_file
 from napari_simmat.io.captures import (
     find_captures,
     home_of,
@@ -33,7 +34,6 @@ from napari_simmat.io.dicom import holds_dicom
 from napari_simmat.io.files import sha256_of
 from napari_simmat.io.image_file import ImageFile, drop_singleton_channel
 from napari_simmat.io.readers import (
-    is_bioio_file,
     is_image_file,
     is_image_folder,
     read_image,

@@ -15,11 +15,35 @@ from napari_simmat.engine.channels.indices import PlacedIndex
 from napari_simmat.engine.label_volume import MaskScore
 from napari_simmat.engine.masks import label_windows
 from napari_simmat.engine.object_shape import LENGTHS, RATIOS, ObjectShape
-from napari_simmat.engine.object_statistics import known_share, summarize
-from napari_simmat.engine.table_settings import DEFAULT_STATISTICS
+from napari_simmat.engine.object_statistics import (
+    RING,
+    known_share,
+    ring,
+    statistics_of_places,
+    summarize,
+)
+from napari_simmat.engine.table_settings import DEFAULT_STATISTICS, OF_PLACES
 from napari_simmat.io.reference import ImageReference
 
 SPATIAL = "ZYX"
+
+
+class ObjectPixels(NamedTuple):
+    """The pixels of an object, and those around it.
+
+    Attributes
+    ----------
+    values
+        (R, N), their values in each row of the image.
+    places
+        (2 or 3, N), their indices along (Z,) Y, X of the image.
+    around
+        (R, M), the values in the ring around it; None if no column needs them.
+    """
+
+    values: NDArray[Any]
+    places: NDArray[Any]
+    around: NDArray[Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,17 +76,29 @@ class ValueColumns:
         """Columns that a table has where a channel or index lacks data on pixels of an object."""
         return tuple(f"{VALID}{n}" for n in (*self.channels, *(i.index.name for i in self.indices)))
 
+    @property
+    def needs_ring(self) -> bool:
+        """Whether the pixels around an object are measured, too."""
+        return bool({"background", "net_sum"} & set(self.statistics)) and bool(self.channels)
+
     @cached_property
     def _of_indices(self) -> list[str]:
-        return [each for each in self.statistics if each != "sum"]
+        return [each for each in self.statistics if each not in ("sum", *OF_PLACES)]
 
-    def measure(self, values: NDArray[Any]) -> dict[str, float]:
-        """The columns, from the values (R, N) of an object's pixels.
+    def measure(self, pixels: ObjectPixels) -> dict[str, float]:
+        """The columns, from the values of an object's pixels.
 
         Also the share of the pixels with data, of channels and indices where that is not all.
         """
         count = len(self.channels)
-        found = [*summarize(values[:count], self.statistics).values()] if count else []
+        values, around = pixels.values, pixels.around
+        of_values = [each for each in self.statistics if each not in OF_PLACES]
+        of_places = [each for each in self.statistics if each in OF_PLACES]
+        known = summarize(values[:count], of_values) if count else {}
+        if count and of_places:
+            around = None if around is None else around[:count]
+            known |= statistics_of_places(values[:count], around, pixels.places, of_places)
+        found = [known[each] for each in self.statistics] if count else []
         shares = [known_share(values[:count])]
         if self.indices:
             of_pixels = np.stack([one.of(values) for one in self.indices])
@@ -199,8 +235,14 @@ def measure_objects(
         for label, window in label_windows(block):
             mask = block[window] == label
             region = ObjectRegion(label, mask, tuple(map(_start, window, start)))
-            inside = None if values is None else values[:, *window][:, mask]
-            row = known.row(region, at, inside, scores)
+            pixels = None
+            if values is not None:
+                pixels = known.pixels(region, values[:, *window][:, mask])
+                if known.values.needs_ring:
+                    wide = widened(window, block.shape)
+                    near = ring(block[wide], label)
+                    pixels = pixels._replace(around=values[:, *wide][:, near])
+            row = known.row(region, at, pixels, scores)
             if above is not None:
                 row |= parent_columns(above[window][mask])
             rows.append(row)
@@ -223,6 +265,15 @@ def with_shares(row: Mapping[str, object], columns: Sequence[str]) -> dict[str, 
     known = {name.partition("_")[2] for name in row if not name.startswith(VALID)}
     lacking = [name for name in columns if name.startswith(VALID) and name not in row]
     return {**row, **{name: 1.0 for name in lacking if name.removeprefix(VALID) in known}}
+
+
+def widened(window: tuple[slice, ...], shape: Sequence[int]) -> tuple[slice, ...]:
+    """A window with what the ring around an object needs in its plane, within an image."""
+    sides = [
+        slice(max(0, side.start - RING[1]), min(size, side.stop + RING[1]))
+        for side, size in zip(window[-2:], shape[-2:], strict=True)
+    ]
+    return (*window[:-2], *sides)
 
 
 def _start(window: slice, first: int) -> int:
@@ -287,14 +338,20 @@ class TableRows:
         known = self.size.edges(self.spatial)
         return edges if known is None else edges | {self.size.units[self.spatial[0]]: known}
 
+    @staticmethod
+    def pixels(region: ObjectRegion, values: NDArray[Any]) -> ObjectPixels:
+        """The pixels of an object whose values are (R, N)."""
+        start = np.array(region.start)[:, np.newaxis]
+        return ObjectPixels(values, np.array(np.nonzero(region.mask)) + start)
+
     def row(
         self,
         region: ObjectRegion,
         at: Mapping[str, int],
-        values: NDArray[Any] | None,
+        pixels: ObjectPixels | None,
         scores: Mapping[int, float],
     ) -> dict[str, object]:
-        """The row of an object, `values` (R, N) those of its pixels."""
+        """The row of an object."""
         spatial, size = self.spatial, self.size
         shape = ObjectShape(region.mask)
         row: dict[str, object] = {"label": region.label, "class": ""}
@@ -313,10 +370,10 @@ class TableRows:
                 row[f"centroid_{name}_{step[1]}"] = centroid * step[0] + size.start(letter)
             row[f"bbox_{name}0_px"] = start
             row[f"bbox_{name}1_px"] = start + region.mask.shape[axis]
-        if values is None:
+        if pixels is None:
             row |= dict.fromkeys(self.values.names, float("nan"))
         else:
-            row |= self.values.measure(values)
+            row |= self.values.measure(pixels)
         row |= self._shape(shape)
         row["score"] = scores.get(region.label, float("nan"))
         return row

@@ -13,11 +13,14 @@ from numpy.typing import NDArray
 Edges = tuple[tuple[float, ...], ...]
 """(n, n), the edges of a pixel or voxel along its axes, (Z,) Y, X, as columns."""
 LENGTHS = {
-    2: ("perimeter", "major_axis", "minor_axis", "feret_max"),
-    3: ("surface", "major_axis", "middle_axis", "minor_axis"),
+    2: ("perimeter", "major_axis", "minor_axis", "feret_max", "equivalent_diameter"),
+    3: ("surface", "major_axis", "middle_axis", "minor_axis", "equivalent_diameter"),
 }
 """What has a unit, by the number of axes; the surface has its square."""
-RATIOS = {2: ("eccentricity", "solidity", "orientation_deg"), 3: ("sphericity",)}
+RATIOS = {
+    2: ("eccentricity", "solidity", "orientation_deg", "circularity", "aspect_ratio"),
+    3: ("sphericity",),
+}
 """What has none, or always the same."""
 _ROUND = 1e-9
 """An object of which the variances along its axes differ by a smaller part has no direction."""
@@ -49,7 +52,7 @@ class ObjectShape:
         The perimeter and the surface are Crofton's, from the crossings of the outline by lines in
         4 and 13 directions. The axes are those of the ellipse or ellipsoid with the same second
         moments, as scikit-image has them. Hull and Feret diameter are those of the outline of the
-        pixels, corners included.
+        pixels, corners included. Circularity and aspect ratio are ImageJ's.
         """
         variances, directions = np.linalg.eigh(edges @ self._covariance @ edges.T)
         # What is left by rounding is none, so that the numbers are the same on all machines.
@@ -59,18 +62,22 @@ class ObjectShape:
             volume = self.area * abs(float(np.linalg.det(edges)))
             axes = 2 * np.sqrt(5 * variances)
             ratio = float(np.cbrt(np.pi) * (6 * volume) ** (2 / 3) / around)
-            return dict(
-                zip((*LENGTHS[3], *RATIOS[3]), (around, *axes.tolist(), ratio), strict=True)
-            )
+            ball = float(np.cbrt(6 * volume / np.pi))
+            found = (around, *axes.tolist(), ball, ratio)
+            return dict(zip((*LENGTHS[3], *RATIOS[3]), found, strict=True))
+        area = self.area * abs(float(np.linalg.det(edges)))
         axes = 4 * np.sqrt(variances)
         is_round = variances[0] - variances[1] <= _ROUND * variances[0]
         flat = 0.0 if is_round else float(np.sqrt(1 - variances[1] / variances[0]))
         vertices, hull_area = self._outer()
         placed = vertices @ edges.T
         feret = np.linalg.norm(placed[:, np.newaxis] - placed, axis=2).max()
-        found = (around, *axes.tolist(), float(feret), flat, self.area / hull_area)
+        lengths = (around, *axes.tolist(), float(feret), 2 * float(np.sqrt(area / np.pi)))
         angle = float("nan") if is_round else _orientation(directions[:, -1])
-        return dict(zip((*LENGTHS[2], *RATIOS[2]), (*found, angle), strict=True))
+        circularity = 4 * np.pi * area / around**2
+        slender = float(axes[0] / axes[1]) if axes[1] > 0 else float("nan")
+        ratios = (flat, self.area / hull_area, angle, circularity, slender)
+        return dict(zip((*LENGTHS[2], *RATIOS[2]), (*lengths, *ratios), strict=True))
 
     def _of_indices(self) -> NDArray[np.float64]:
         """The covariance (n, n) of the indices of the pixels."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
 
 from napari_simmat.engine.table_settings import percentile_of
 
@@ -44,6 +45,73 @@ def summarize(values: NDArray[Any], statistics: Sequence[str]) -> dict[str, NDAr
         if finite.size:
             for name, each in _summaries(finite[np.newaxis], statistics).items():
                 found[name][channel] = each[0]
+    return found
+
+
+RING = (2, 7)
+"""Pixels from an object within which, and up to which, the background around it is measured."""
+
+
+def ring(labels: NDArray[Any], label: int) -> NDArray[np.bool_]:
+    """Where the background of an object is measured: a ring that holds no pixel of any object.
+
+    Parameters
+    ----------
+    labels
+        (..., Y, X), with `RING` pixels around the object where the image has them. Of a volume, the
+        ring is in each plane that shows the object.
+    label
+        The object.
+    """
+    inside = labels == label
+    planes = inside.reshape(-1, *inside.shape[-2:])
+    near = np.zeros(planes.shape, bool)
+    for plane, found in zip(planes, near, strict=True):
+        if plane.any():
+            away = distance_transform_edt(~plane)
+            found[:] = (away > RING[0]) & (away <= RING[1])
+    return np.asarray(near.reshape(labels.shape) & (labels == 0), bool)
+
+
+def statistics_of_places(
+    values: NDArray[Any],
+    around: NDArray[Any] | None,
+    places: NDArray[Any],
+    statistics: Sequence[str],
+) -> dict[str, NDArray[np.float64]]:
+    """Statistics that need more than the values, of each channel; of the finite ones alone.
+
+    The background is the median of the ring, the net sum is the sum of what exceeds it, and the
+    weighted place the mean place of the pixels, each weighted by its value, as scikit-image and
+    photutils have it; NaN where the values sum up to none.
+
+    Parameters
+    ----------
+    values, around
+        (C, N) and (C, M), the pixels of an object, and of the ring around it; None if no statistic
+        needs that.
+    places
+        (2 or 3, N), indices of the pixels along (Z,) Y, X.
+    statistics
+        Some of `table_settings.OF_PLACES`.
+    """
+    count = len(values)
+    found = {name: np.full(count, np.nan) for name in statistics}
+    axes = dict(zip("xyz", places[::-1], strict=False))
+    for channel, row in enumerate(values.astype(np.float64)):
+        known = np.isfinite(row)
+        nearby = np.empty(0) if around is None else around[channel].astype(np.float64)
+        nearby = nearby[np.isfinite(nearby)]
+        level = float(np.median(nearby)) if nearby.size else float("nan")
+        for name, numbers in found.items():
+            axis = axes.get(name.removeprefix("weighted_"))
+            if name == "background":
+                numbers[channel] = level
+            elif name == "net_sum":
+                numbers[channel] = (row[known] - level).sum() if known.any() else np.nan
+            elif axis is not None and known.any():
+                total = row[known].sum()
+                numbers[channel] = row[known] @ axis[known] / total if total else np.nan
     return found
 
 

@@ -17,8 +17,10 @@ from napari_simmat.engine.measurements import (
     ValueColumns,
     mean_scores,
     parent_columns,
+    widened,
     with_all_shares,
 )
+from napari_simmat.engine.object_statistics import ring
 from napari_simmat.io.reference import ImageReference
 
 PART_SIDE = 1024
@@ -55,20 +57,33 @@ def measure_in_parts(
     boxes = _boxes_in_parts(labels)
     scores = mean_scores(masks, "YX", {})
     needs_values = bool(known.values.names)
+    needs_ring = needs_values and known.values.needs_ring
     rows: dict[int, dict[str, object]] = {}
     for window, found in _grouped(boxes):
+        if needs_ring:
+            window = _with_ring(window, labels)
         block = np.asarray(labels[window])
         values = np.asarray(part(*window)) if needs_values else None
         for label in found:
             box = _within(boxes[label], window)
             mask = block[box] == label
-            inside = None if values is None else values[:, *box][:, mask]
             region = ObjectRegion.of(label, mask, boxes[label])
-            rows[label] = known.row(region, {}, inside, scores)
+            pixels = None
+            if values is not None:
+                pixels = known.pixels(region, values[:, *box][:, mask])
+                if needs_ring:
+                    wide = widened(box, block.shape)
+                    around = values[:, *wide][:, ring(block[wide], label)]
+                    pixels = pixels._replace(around=around)
+            rows[label] = known.row(region, {}, pixels, scores)
     for label, box in boxes.items():
         if label not in rows:
             mask, inside = _in_strips(labels, label, box, part if needs_values else None)
-            rows[label] = known.row(ObjectRegion.of(label, mask, box), {}, inside, scores)
+            region = ObjectRegion.of(label, mask, box)
+            pixels = None if inside is None else known.pixels(region, inside)
+            if pixels is not None and needs_ring:
+                pixels = pixels._replace(around=_ring_in_strips(labels, label, box, part))
+            rows[label] = known.row(region, {}, pixels, scores)
         if parents is not None:
             rows[label] |= _parent_in_parts(labels, parents, label, box)
     return with_all_shares([rows[label] for label in sorted(rows)])
@@ -151,3 +166,32 @@ def _in_strips(
             values.append(np.asarray(part(*strip))[:, masks[-1]])
     mask = np.concatenate(masks)
     return mask, np.concatenate(values, axis=1) if values else None
+
+
+def _with_ring(box: Box, labels: Any) -> Box:
+    """A box with what the rings around its objects need."""
+    rows, columns = widened(box, labels.shape)
+    return rows, columns
+
+
+def _ring_in_strips(
+    labels: Any, label: int, box: Box, part: Callable[[slice, slice], NDArray[Any]]
+) -> NDArray[Any]:
+    """The values (R, M) in the ring around a large object.
+
+    A pixel belongs to a ring by what lies within its outer distance, so strips are read with that
+    much more, and count without it.
+    """
+    rows, columns = _with_ring(box, labels)
+    found = []
+    for strip, _ in _strips((rows, columns)):
+        wide, across = _with_ring((strip, columns), labels)
+        near = ring(np.asarray(labels[wide, across]), label)
+        own = slice(strip.start - wide.start, strip.stop - wide.start)
+        side = slice(columns.start - across.start, columns.stop - across.start)
+        near = near[own, side]
+        if near.any():
+            found.append(np.asarray(part(strip, columns))[:, near])
+    if found:
+        return np.concatenate(found, axis=1)
+    return np.asarray(part(slice(rows.start, rows.start + 1), columns))[:, 0, :0]

@@ -263,7 +263,7 @@ class AutomaticSettings:
         float, {"label": "Side of an object", "special": "Unknown", "min": 0, "max": 2**15}
     ] = 0.0
     maxima_channel: Annotated[int, {"min": 0, "max": 2**15}] = 0
-    maxima_distance: Annotated[int, {"min": 1, "max": 2**15}] = 8
+    maxima_distance: Annotated[int, {"label": "Between spots", "min": 1, "max": 2**15}] = 8
     maxima_height: Annotated[float, _FRACTION] = 0.2
     quality: Annotated[
         float | None, {"label": "Certainty", "min": MIN_PREDICTED_IOU, "max": 1, **_SLIDER}

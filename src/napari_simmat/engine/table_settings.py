@@ -13,17 +13,23 @@ from napari_simmat.io.plain import OMIT_DEFAULT
 
 DEFAULT_STATISTICS = ("mean", "median", "std", "sum", "p5", "p95")
 """Of the values of an object in each channel."""
-NAMED_STATISTICS = ("mean", "median", "std", "sum", "min", "max")
+OF_PLACES = ("background", "net_sum", "weighted_y", "weighted_x", "weighted_z")
+"""Those that need the pixels around an object, or their places; an index has none of them."""
+NAMED_STATISTICS = ("mean", "median", "std", "sum", "min", "max", *OF_PLACES)
 """Those that are no percentile."""
 NOT_A_STATISTIC = (
-    "There is no statistic {!r}; give some of mean, median, std, sum, min, max, and percentiles "
-    "from p0 to p100, separated by commas."
+    "There is no statistic {!r}; give some of mean, median, std, sum, min, max, background, "
+    "net_sum, weighted_y, weighted_x, weighted_z, and percentiles from p0 to p100, separated by "
+    "commas."
 )
 NO_STATISTICS = (
     "No statistic is chosen; give some of mean, median, std, sum, min, max, p5, separated by "
     "commas."
 )
-NO_SUM = "An index has no sum, which would mean nothing; choose another statistic as well."
+NO_SUM = (
+    "An index has no sum, background or weighted place, which would mean nothing; choose another "
+    "statistic as well."
+)
 NO_CLASS = "{!r} is no name of a class; give one line of at most {} characters."
 TWICE = "{} is chosen twice; give each statistic and each index once."
 _LONGEST_CLASS = 100
@@ -55,7 +61,7 @@ class TableSettings:
         if not (self.object_class.isprintable() and len(self.object_class) <= _LONGEST_CLASS):
             raise ValueError(NO_CLASS.format(self.object_class[:20], _LONGEST_CLASS))
         check_statistics(self.statistics)
-        if self.indices and self.statistics == ("sum",):
+        if self.indices and set(self.statistics) <= {"sum", *OF_PLACES}:
             raise ValueError(NO_SUM)
 
 

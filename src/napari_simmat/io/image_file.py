@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -77,6 +78,8 @@ class ImageFile:
     """The images whose channels were added to those of `path`."""
     pixel_ratio: float = 1.0
     """Height of a pixel over its width as given by the user; used where `scale` is unknown."""
+    read_by: str = ""
+    """The package and its version that read it, if that is another one."""
     notes: tuple[str, ...] = ()
     """What was left out, or is missing in the file, as sentences."""
     levels: tuple[Any, ...] = ()
@@ -192,6 +195,16 @@ class Reader:
     (no bytes for a folder)."""
     read: Callable[[Path, ReadOptions], ImageFile]
     """Reads a path that matches."""
+
+
+def package_of(module: str) -> str:
+    """The installed package that a module is of, and its version, ``"nd2 0.12.0"``."""
+    name = module.partition(".")[0]
+    package = packages_distributions().get(name, [name])[0]
+    try:
+        return f"{package} {version(package)}"
+    except PackageNotFoundError:
+        return package
 
 
 def drop_singleton_channel(file: ImageFile) -> ImageFile:

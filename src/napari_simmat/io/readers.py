@@ -3,20 +3,16 @@
 The content of a file decides its format, not its name. Files never execute anything, and their
 sizes are checked against the free memory before anything is unpacked.
 
-TIFF, NIfTI, DICOM, NRRD and Zarr have modules of their own; PNG, JPEG, BMP, NumPy and what bioio
-reads are here. To add a format, write its `Reader` and add it to `READERS`.
+Each format has a module, NumPy's is here. To add one, write its `Reader` and add it to `READERS`.
+What none of them knows is asked of the readers that are installed (`elsewhere`).
 """
 
 from __future__ import annotations
 
 import logging
 import math
-import warnings
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_simmat._text import format_list, format_shape, names_of_bands
-from napari_simmat.io.axes import as_array, distinct_axes, names_of_channels, unnamed_axes
+from napari_simmat.io.axes import as_array, distinct_axes, unnamed_axes
 from napari_simmat.io.captures import band_files, capture_stem, is_capture, names_bands
 from napari_simmat.io.dicom import DICOM, holds_dicom, is_dicom
+from napari_simmat.io.elsewhere import read_elsewhere
 from napari_simmat.io.files import format_size
+from napari_simmat.io.fits import FITS
 from napari_simmat.io.image_file import (
     LAZY_ABOVE,
-    TURNED,
     ImageFile,
     Reader,
     ReadOptions,
@@ -42,6 +39,7 @@ from napari_simmat.io.missing_values import without_missing
 from napari_simmat.io.nifti import NIFTI, is_nifti
 from napari_simmat.io.openslide import OPENSLIDE
 from napari_simmat.io.part import WHOLE, ImagePart
+from napari_simmat.io.pictures import PICTURES
 from napari_simmat.io.pyramid import read_part
 from napari_simmat.io.reference import resample_job, resampling_problem
 from napari_simmat.io.refusals import RefusedFileError, check_memory, unreadable
@@ -262,14 +260,12 @@ def _read(path: Path, options: ReadOptions) -> ImageFile:
             raise RefusedFileError(
                 f"{path} is a folder, not an image file; give one of {_READABLE}."
             )
-        elif start and has_bioio() and path.suffix.lower() not in IMAGE_ENDINGS:
-            file = read_with_bioio(path, options)
-        else:
-            problem = "unsupported file type" if start else "the file is empty"
-            other = _bioio_advice(path) if start else ""
+        elif not start:
             raise RefusedFileError(
-                f"Cannot read {path.name}: {problem}; give one of {_READABLE}{other}."
+                f"Cannot read {path.name}: the file is empty; give one of {_READABLE}."
             )
+        else:
+            file = read_elsewhere(path, options, own=IMAGE_ENDINGS, formats=_READABLE)
     except Exception as error:  # a broken file makes a reader raise anything
         raise unreadable(path.name, error) from error
     options.limits.check_array(path.name, file.data.shape, file.data.dtype)
@@ -304,83 +300,6 @@ def _start_of(path: Path) -> bytes:
         return b""
     with path.open("rb") as file:
         return file.read(132)
-
-
-_GRAY16 = ("I", "I;16", "I;16B")
-_STRIP_PIXELS = 2**20
-CALLED = "It is a picture in the format {}, though its name ends in {}."
-_PNG, _JPEG = b"\x89PNG", b"\xff\xd8\xff"
-
-
-def read_picture(path: Path, options: ReadOptions) -> ImageFile:
-    """Read a picture in gray, RGB or RGBA as stored; a note says if EXIF turns or mirrors it."""
-    # Only these formats: other readers of Pillow call external programs. Opened by its own class,
-    # a picture above Pillow's limit raises no warning; ours is checked below.
-    from PIL import BmpImagePlugin, JpegImagePlugin, PngImagePlugin
-
-    start = _start_of(path)
-    kind: Any = BmpImagePlugin.BmpImageFile
-    if start.startswith(_PNG):
-        kind = PngImagePlugin.PngImageFile
-    elif start.startswith(_JPEG):
-        kind = JpegImagePlugin.JpegImageFile
-    with kind(path) as picture:
-        bits = start[24] if start.startswith(_PNG) else 8  # at a fixed place of the header
-        deep = bits == 16 and picture.mode not in _GRAY16
-        channels = len(picture.getbands())
-        shape = (*picture.size[::-1], channels)
-        options.limits.check_array(path.name, shape, np.uint16 if bits == 16 else np.uint8)
-        pixels = math.prod(picture.size)
-        turned = _orientation(picture)
-        options.limits.check(path.name, "picture_pixels", pixels, "pixels of a picture")
-        check_memory(pixels * max(4, channels * bits // 8), path.name)
-        if deep:  # Pillow would cut these colors to 8 bits
-            imagecodecs: Any = import_module("imagecodecs")
-            data: NDArray[Any] = imagecodecs.png_decode(path.read_bytes())
-        elif picture.mode in ("1", "L", "RGB", "RGBA", "F", "LA", *_GRAY16):  # 1: bool
-            data = _pixels(picture)
-        elif picture.mode in ("P", "PA"):
-            colors = "RGBA" if picture.has_transparency_data else "RGB"
-            data = _pixels(picture if options.palette else picture.convert(colors))
-        else:
-            data = _pixels(picture.convert("RGB"))
-    notes: tuple[str, ...] = () if turned == 1 else (TURNED.format(turned),)
-    if path.suffix.lower() not in PICTURES.endings:
-        notes = (*notes, CALLED.format(kind.format, path.suffix or "nothing"))
-    if data.ndim == 3 and data.shape[2] == 2:
-        notes = (*notes, "Its alpha channel is left out.")
-        data = data[..., 0]
-    rgb = data.ndim == 3
-    return ImageFile(path, data, "YXS" if rgb else "YX", rgb=rgb, notes=notes)
-
-
-def _orientation(picture: Any) -> int:
-    """The orientation of 1 to 8 that EXIF states, 1 as stored; damaged EXIF states none."""
-    with warnings.catch_warnings(), suppress(Exception):
-        warnings.simplefilter("ignore")
-        turned = picture.getexif().get(0x0112, 1)
-        return turned if turned in range(1, 9) else 1
-    return 1
-
-
-def _pixels(picture: Any) -> NDArray[Any]:
-    """The picture as an array, copied in strips: as a whole it would be copied three times."""
-    width, height = picture.size
-    row = np.asarray(picture.crop((0, 0, width, 1)))
-    data = np.empty((height, *row.shape[1:]), row.dtype)
-    rows = max(1, _STRIP_PIXELS // width)
-    for top in range(0, height, rows):
-        below = min(top + rows, height)
-        data[top:below] = picture.crop((0, top, width, below))
-    return data
-
-
-PICTURES = Reader(
-    ("PNG", "JPEG", "BMP"),
-    (".png", ".jpg", ".jpeg", ".bmp"),
-    lambda _, start: start.startswith((_PNG, _JPEG, b"BM")),
-    read_picture,
-)
 
 
 CELLPOSE = (
@@ -427,94 +346,10 @@ def _read_numpy(path: Path, options: ReadOptions) -> ImageFile:
     return ImageFile(path, data, "YXS" if colors else axes, rgb=colors)
 
 
-def has_bioio() -> bool:
-    """Whether bioio is installed."""
-    return find_spec("bioio") is not None
-
-
-_BIOIO_READERS = {
-    ".czi": "bioio-czi",
-    ".lif": "bioio-lif",
-    ".nd2": "bioio-nd2",
-    ".dv": "bioio-dv",
-    ".r3d": "bioio-dv",
-    ".sldy": "bioio-sldy",
-    ".gif": "bioio-imageio",
-}
-"""Packages that read files of an ending with bioio."""
-
-
-def _bioio_advice(path: Path) -> str:
-    """That bioio may read a file, as the end of a sentence; empty where the name denies it."""
-    if path.suffix.lower() in IMAGE_ENDINGS:
-        return ""
-    return f", or install bioio and its reader for the file ({_reader_command(path)})"
-
-
-def _reader_command(path: Path) -> str:
-    """How bioio's reader for a file is installed."""
-    known = _BIOIO_READERS.get(path.suffix.lower())
-    return f"pip install bioio {known}" if known else "e.g. pip install bioio bioio-czi"
-
-
-def is_bioio_file(path: Path) -> bool:
-    """Whether bioio is installed and has a reader for a file."""
-    if not has_bioio():
-        return False
-    bioio: Any = import_module("bioio")
-    try:
-        bioio.BioImage.determine_plugin(path)
-    except Exception:  # a broken file makes a reader raise anything
-        return False
-    return True
-
-
-def read_with_bioio(path: Path, options: ReadOptions) -> ImageFile:
-    """Read the first scene of a file with the bioio reader for it, lazily if it is large.
-
-    Axes of length 1 except Y and X are dropped, as bioio gives every image five.
-    """
-    bioio: Any = import_module("bioio")
-    unsupported = import_module("bioio_base.exceptions").UnsupportedFileFormatError
-    try:
-        image = bioio.BioImage(path)
-    except unsupported:
-        raise RefusedFileError(
-            f"Cannot read {path.name}: unsupported file type, also by bioio's installed readers; "
-            f"install the one for it ({_reader_command(path)}), or save it as TIFF."
-        ) from None
-    order, shape = str(image.dims.order), tuple(int(size) for size in image.shape)
-    sizes = dict(zip(order, shape, strict=True))
-    letters = "".join(letter for letter in order if sizes[letter] > 1 or letter in "YX")
-    axes = "".join(letter for letter in letters if letter not in "YXS") + "YX"
-    axes += "S" if "S" in letters else ""
-    options.limits.check_array(path.name, shape, image.dtype)
-    nbytes = math.prod(shape) * np.dtype(image.dtype).itemsize
-    plane = sizes["Y"] * sizes["X"] * np.dtype(image.dtype).itemsize
-    check_memory(plane if nbytes > options.lazy_above else nbytes, path.name)
-    data = image.get_image_dask_data(axes)
-    if nbytes <= options.lazy_above:
-        data = np.asarray(data)
-    given = [str(name or "") for name in image.channel_names or ()]
-    names = names_of_channels(given, sizes["C"] if "C" in axes else 1)
-    named = names is not None and len(set(names)) == len(names)
-    sizes_um = {letter: getattr(image.physical_pixel_sizes, letter, None) for letter in "ZYX"}
-    scale = {letter: float(size) for letter, size in sizes_um.items() if size is not None}
-    return ImageFile(
-        path,
-        data,
-        axes,
-        channel_names=names if named else None,
-        scale=scale,
-        units=dict.fromkeys(scale, "um"),
-        rgb="S" in axes and sizes["S"] in (3, 4),
-    )
-
-
 NUMPY = Reader(
     ("NumPy (.npy)",), (".npy",), lambda _, start: start.startswith(b"\x93NUMPY"), _read_numpy
 )
-READERS = (TIFF, PICTURES, NUMPY, NIFTI, ITK, ZARR, DICOM, OPENSLIDE)
+READERS = (TIFF, PICTURES, NUMPY, NIFTI, ITK, ZARR, DICOM, OPENSLIDE, FITS)
 """All formats; the first that matches reads, but OpenSlide before all, as its files look like those
 of others."""
 IMAGE_ENDINGS = tuple(ending for reader in READERS for ending in reader.endings)

@@ -288,3 +288,18 @@ def test_field_for_words_starts_the_search(ready, everything, monkeypatch):
 def test_what_was_looked_for_is_said(words, taught, sentence):
     lesson = Lesson((), np.array([[1, 2, 3]])) if taught else None
     assert looked_for(words, lesson, ()) == sentence
+
+
+def test_few_of_many_spots_name_settings_that_find_them(ready, everything):
+    rng = np.random.default_rng(0)
+    image = rng.normal(100, 3, (160, 160))
+    image[8::16, 8::16] += 60
+    image[9::16, 8::16] += 60
+    ready.viewer.layers.clear()
+    ready.viewer.add_image(image, scale=(0.3, 0.3), units=("um", "um"))
+    ready.idle()
+    ready.push(ready.tab.automatic_panel.start)
+    said = ready.status.text
+    assert "bright spots of some" in said
+    assert "Where to look: at bright spots, Between spots: 2" in said
+    assert "vit_b_lm (419 MB, license CC-BY-4.0)" in said

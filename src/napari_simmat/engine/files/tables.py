@@ -30,11 +30,11 @@ NEEDS_PACKAGE = (
     "A table in {} needs the package {}; install it (pip install {}), or write the table as CSV "
     "alone."
 )
-_COUNTS = re.compile(r"label|parent|[a-z]|area_px|volume_voxels|bbox_[zyx][01]_px")
+_COUNTS = re.compile(r"label|parent|children|[a-z]|area_px|volume_voxels|bbox_[zyx][01]_px")
 """Columns of whole numbers; a single letter is the index along an axis such as time."""
 _LENGTHS = re.compile(
-    r"(area|volume|surface|perimeter|feret_max|(major|middle|minor)_axis|orientation"
-    r"|centroid_[zyx]|bbox_[zyx][01])_"
+    r"(area|volume|surface|perimeter|feret_max|equivalent_diameter|(major|middle|minor)_axis"
+    r"|orientation|centroid_[zyx]|bbox_[zyx][01])_"
 )
 """How columns with a unit begin."""
 _CENTROID = re.compile(r"centroid_([zyx])_(.+)")

@@ -33,6 +33,8 @@ from napari_simmat.annotation.proposals import (
     expected,
     looked_for,
 )
+from napari_simmat.checkpoints.advice import BY_WINDOW, better_model, download_sentence
+from napari_simmat.checkpoints.registry import find_model
 from napari_simmat.engine.coordinates import AxisOrder, transposed_view
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.seeds import prompts_at, prompts_from_labels
@@ -340,11 +342,21 @@ class AutomaticSegmentation(QObject):
             return
         sift = self._sift(proposals) if self.like_mine else None
         note = NO_EXAMPLES if self.like_mine and sift is None else ""
+        other_model = self._other_model(session, proposals.request)
         settled = proposals.session.drafts.settled
         known = KnownObjects(self._committed(proposals), settled)
         self._filtering.start(
-            "Filtering", lambda: choose_drafts_job(proposals, settings, known, sift, note)
+            "Filtering",
+            lambda: choose_drafts_job(proposals, settings, known, sift, note, other_model),
         )
+
+    def _other_model(self, session: LayerSession, request: PredictionRequest) -> str:
+        """A sentence on a model that is made for such images and not here; empty without one."""
+        reference = session.geometry.kept_reference()
+        used = find_model(request.model.reference).spec
+        rgb = any(getattr(layer, "rgb", False) for layer in self._workspace.images)
+        name = "" if used is None else better_model(reference, used, rgb=rgb)
+        return download_sentence(name, BY_WINDOW) if name else ""
 
     def _committed(self, proposals: Proposals) -> np.ndarray | None:
         """The committed objects on the plane; None if they have other pixels."""
@@ -378,7 +390,9 @@ class AutomaticSegmentation(QObject):
         if requested is not None and self._is_current(requested):
             self._remember(requested, proposed.kind)
             said = self._expected(requested, proposed.kind)
-            self.proposals = replace(requested, candidates=proposed.candidates, expected=said)
+            self.proposals = replace(
+                requested, candidates=proposed.candidates, expected=said, seen=proposed.seen
+            )
             self._filter()
             if proposed.looks_again:
                 self._look_again(requested.request, proposed.candidates)
@@ -417,7 +431,8 @@ class AutomaticSegmentation(QObject):
         """
         if self.proposals is not None and self._is_current(self.proposals):
             self._says_found = self._said.kind != "failed"
-            self.proposals = replace(self.proposals, candidates=proposed.candidates)
+            found = proposed.candidates
+            self.proposals = replace(self.proposals, candidates=found, seen=proposed.seen)
             self._filter()
         self.changed.emit()
 

@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QComboBox, QLabel
 
 from napari_simmat.annotation.label_editor import Overlap
 from napari_simmat.widgets.controls import ComboBox, MenuButton, hbox, vbox
+from napari_simmat.widgets.segment.object_histogram import ObjectHistogram
 from napari_simmat.widgets.segment.object_table import ObjectRow, ObjectTable
 from napari_simmat.widgets.segment.outputs import Look
 from napari_simmat.widgets.segment.panel import Panel
@@ -124,11 +125,13 @@ class ObjectPanel(Panel):
         self.save.menu().addActions([self.entries["load"], self.saved_table.action])
         row = hbox(QLabel("Class"), (self.category, 3), (self.chosen_menu, 2), (self.save, 3))
         row.setSpacing(6)
-        vbox((self.table, 1), row, parent=self)
+        self.histogram = ObjectHistogram()
+        vbox((self.table, 1), self.histogram, row, parent=self)
         self.look.activated.connect(lambda _: self.look_chosen.emit(self.look.currentData()))
         self.overlap.activated.connect(lambda index: self.overlap_chosen.emit(_OVERLAPS[index]))
         self.category.picked.connect(self.class_chosen)
         self.table.chosen.connect(lambda _: self.show_actions())
+        self.table.model().layoutChanged.connect(self._show_histogram)
         self.set_rows([])
 
     def _action(self, name: str, title: str, tip: str) -> QAction:
@@ -145,12 +148,16 @@ class ObjectPanel(Panel):
     def set_rows(self, rows: Sequence[ObjectRow], title: str = "px") -> None:
         """Show these objects; `title` says the unit of their sizes."""
         self.table.set_rows(rows, title)
+        self._show_histogram()
         for name, action in self.entries.items():
             action.setEnabled(bool(rows) or name == "load")
         # Without objects a press loads some: that is what can be done then.
         self.save.setText(f"Save {len(rows)} ..." if rows else LOAD)
         self.save.setToolTip(SAVE_TIP if rows else self.entries["load"].toolTip())
         self.show_actions()
+
+    def _show_histogram(self) -> None:
+        self.histogram.set_values(*self.table.shown_numbers())
 
     def set_busy(self, busy: bool) -> None:
         """Leave the actions on chosen objects to menus and keys, as while others are made."""

@@ -146,6 +146,11 @@ class ObjectTableModel(QAbstractTableModel):
         self.changePersistentIndexList(before, after)
         self.layoutChanged.emit()
 
+    def shown_numbers(self) -> tuple[str, list[float]]:
+        """Title and values of the scores, if it is sorted by these, or else of the sizes."""
+        column = 3 if self._column == 3 else 2
+        return self._titles[column], [_value(row, column) for row in self.rows]
+
     def _sort(self) -> None:
         def key(row: ObjectRow) -> Any:
             value = _value(row, self._column)
@@ -246,6 +251,10 @@ class ObjectTable(QTableView):
             painter = QPainter(self.viewport())
             painter.setPen(QColor(tone_color("muted", self)))
             painter.drawText(self.viewport().rect(), Qt.AlignmentFlag.AlignCenter, NO_ROWS)
+
+    def shown_numbers(self) -> tuple[str, list[float]]:
+        """Title and values of the column by which it is sorted: scores, or else the sizes."""
+        return self._model.shown_numbers()
 
     def choose(self, labels: Sequence[int]) -> None:
         """Choose exactly these objects."""

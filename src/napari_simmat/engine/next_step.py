@@ -1,0 +1,277 @@
+"""What to try where segmenting everything found nothing, or few of many spots.
+
+The rule looks at the plane alone: what stands out from an even background, how wide that is, and
+whether objects were found there. It knows neither the command line nor the window; `in_options`
+and `in_controls` put a step into the words of each.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage as ndi
+
+from napari_simmat._text import format_list, pluralize
+from napari_simmat.engine.settings import AutomaticSettings
+from napari_simmat.io.plain import field_rules
+
+if TYPE_CHECKING:
+    from napari_simmat.engine.image_stack import ChannelStack
+
+LOOKED_AT = 1024
+"""Side in pixels of what is looked at, in the middle of a plane."""
+MESH = 64
+"""Side in pixels of the blocks whose medians are the background, as in SExtractor."""
+CLEAR = 5.0
+"""Times the noise by which a spot differs from the background."""
+COMPACT = 0.4
+"""Share of its box that a spot fills at least: scratches and edges fill less."""
+SPARSE = 0.2
+"""Share of the plane that spots cover at most: more is texture."""
+MANY, MISSED = 20, 0.75
+"""Spots, and the share of them without an object, from which on few were found."""
+NARROWEST = 5
+"""Width in pixels of the smallest disc that `tiny` finds by itself; of 4 it finds half."""
+CLICKED = 3
+"""Width in pixels of the smallest spot that a click on it outlines."""
+
+CONSTANT = "What the model reads is {value:g} everywhere."
+OTHER_CHANNELS = "Read a channel that shows something: {}."
+ANY_CHANNEL = "Read another channel or plane."
+EVEN = "Nothing here stands out from its background, as on the glass of a slide."
+ELSEWHERE = "Look at another region or channel."
+SPOTS = "{spots} of some {width:.0f} pixels across {have} no object."
+SMALL = f"The smallest that are found without a click on each are {NARROWEST} pixels across."
+TOO_SMALL = "Enlarge the image twofold or threefold first."
+NONE_KNOWN = "Nothing here looks like an object to the model."
+SHOW_ONE = "Say how large one is ({}), or show one: {}."
+
+
+@dataclass(frozen=True)
+class NextStep:
+    """What may find more objects.
+
+    Parameters
+    ----------
+    why
+        What was seen, in sentences.
+    settings
+        Settings of segmenting everything to change, by field.
+    advice
+        What no setting does, as a sentence.
+    channels
+        Names of channels to read instead.
+    shows_one
+        Whether the model had better be shown an object, which command and window do differently.
+    """
+
+    why: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    advice: str = ""
+    channels: tuple[str, ...] = ()
+    shows_one: bool = False
+
+    @property
+    def in_options(self) -> str:
+        """The step as options of the command line."""
+        options = [
+            f"--auto.{name.replace('_', '-')} {value}" for name, value in self.settings.items()
+        ]
+        return self._sentences(
+            " ".join(options),
+            f"--channels {self.channels[0]}" if self.channels else "",
+            "--auto.object-side",
+            "a click or a box with --prompts, or a stroke in the window",
+        )
+
+    @property
+    def in_controls(self) -> str:
+        """The step as controls of the window; those without a control are left out."""
+        told = []
+        for rule in field_rules(AutomaticSettings):
+            if rule.name in self.settings and "label" in rule.notes:
+                value = self.settings[rule.name]
+                titles = {key: title for title, key in rule.notes.get("choices", ())}
+                told.append(f"{rule.notes['label']}: {titles.get(value, value)}")
+        return self._sentences(
+            f"under More settings {format_list(told)}" if told else "",
+            format_list(self.channels),
+            "Side of an object",
+            "click on it or draw a stroke along it, and commit",
+        )
+
+    def _sentences(self, settings: str, channels: str, side: str, showing: str) -> str:
+        read = OTHER_CHANNELS.format(channels) if channels else ""
+        shown = SHOW_ONE.format(side, showing) if self.shows_one else ""
+        tried = f"Try {settings}." if settings else ""
+        return " ".join(filter(None, (self.why, self.advice, read, tried, shown)))
+
+
+@dataclass(frozen=True, eq=False)
+class SeenPlane:
+    """The middle of a plane, as it was when objects were looked for.
+
+    Parameters
+    ----------
+    values
+        (C, Y, X), the channels that the model reads.
+    where
+        Rows and columns of the plane.
+    others
+        Channels (Y, X) that the model does not read, by name.
+    """
+
+    values: NDArray[Any]
+    where: tuple[slice, slice]
+    others: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, stack: ChannelStack, plane: tuple[int, ...] = ()) -> SeenPlane:
+        """What a model reads of a plane, in its middle."""
+        where = middle(stack.shape)
+        return cls(stack.part(plane, *where).plane(), where)
+
+    def next_step(self, labels: NDArray[Any], settings: AutomaticSettings) -> NextStep | None:
+        """What to try if too little was found; None if enough was.
+
+        Parameters
+        ----------
+        labels
+            (Y, X), the objects that were found on the whole plane; more than the middle is not
+            read.
+        settings
+            By which they were found.
+        """
+        found = np.asarray(labels[self.where])
+        if self._is_constant and not found.any():
+            others = self.others.items()
+            shown = tuple(name for name, each in others if not _is_constant(each))
+            why = CONSTANT.format(value=float(self.values.flat[0]))
+            return NextStep(why, advice="" if shown else ANY_CHANNEL, channels=shown)
+        ground, spots = self._ground, self._spots
+        missed = [not found[at].any() for at in spots.pixels]
+        if len(missed) >= MANY and np.mean(missed) >= MISSED:
+            return _towards(spots, sum(missed), settings)
+        if found.any():
+            return None
+        if not len(missed) and ground.is_even:
+            return NextStep(EVEN, advice=ELSEWHERE)
+        return NextStep(NONE_KNOWN, shows_one=True)
+
+    @cached_property
+    def _is_constant(self) -> bool:
+        return all(_is_constant(each) for each in self.values)
+
+    @cached_property
+    def _ground(self) -> _Ground:
+        return _Ground.of(self.values)
+
+    @cached_property
+    def _spots(self) -> _Spots:
+        """Those that are brighter or darker than the background, of which there are more."""
+        return max((self._ground.spots(sign) for sign in (1, -1)), key=lambda one: len(one.width))
+
+
+def middle(shape: tuple[int, ...]) -> tuple[slice, slice]:
+    """Rows and columns of the middle of a plane (..., Y, X), at most `LOOKED_AT` of each."""
+    starts = [max(0, (size - LOOKED_AT) // 2) for size in shape[-2:]]
+    rows, columns = (slice(start, start + LOOKED_AT) for start in starts)
+    return rows, columns
+
+
+def _towards(spots: _Spots, missed: int, settings: AutomaticSettings) -> NextStep:
+    """The step towards spots of which so many have no object."""
+    width, area = (float(np.median(each)) for each in (spots.width, spots.area))
+    kind = "bright spot" if spots.sign > 0 else "dark spot"
+    have = "has" if missed == 1 else "have"
+    why = SPOTS.format(spots=pluralize(missed, kind), width=width, have=have)
+    wanted: dict[str, Any] = {
+        "seeds": "maxima" if spots.sign > 0 else "minima",
+        "maxima_distance": max(2, round(0.75 * width)),
+        "quality": 0.3,
+        "stability": 0.5,
+    }
+    if settings.min_area > area / 2:
+        wanted["min_area"] = max(1, int(area / 4))
+    is_small = width < NARROWEST
+    why = f"{why} {SMALL}" if is_small else why
+    tried = all(getattr(settings, name) == value for name, value in wanted.items())
+    if tried or width < CLICKED:
+        advice = TOO_SMALL if is_small else ""
+        return NextStep(why, {} if tried else wanted, advice, shows_one=tried)
+    return NextStep(why, wanted)
+
+
+class _Spots(NamedTuple):
+    """Compact regions that are brighter (sign 1) or darker (-1) than the background."""
+
+    sign: int
+    width: NDArray[np.float64]
+    area: NDArray[np.float64]
+    pixels: list[tuple[NDArray[np.intp], NDArray[np.intp]]]
+
+
+@dataclass(frozen=True, eq=False)
+class _Ground:
+    """How a plane differs from its background, in units of the noise."""
+
+    raised: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, values: NDArray[Any]) -> _Ground:
+        """Of the mean of the channels that show something."""
+        shown = [np.nan_to_num(each.astype(np.float32)) for each in values]
+        plane = np.mean([each for each in shown if not _is_constant(each)] or shown, axis=0)
+        smooth = ndi.gaussian_filter(plane, 0.7)
+        raised = smooth - _background(smooth)
+        noise = 1.4826 * float(np.median(np.abs(raised - np.median(raised))))
+        # An even ground with a few objects has no noise of its own: a step of its values is one.
+        step = noise or max(float(np.ptp(plane)) / 255, np.finfo(np.float32).tiny)
+        return cls(np.asarray((raised - np.median(raised)) / step, np.float32))
+
+    @property
+    def is_even(self) -> bool:
+        """Whether no more of it differs from the background than of noise."""
+        return bool(np.mean(np.abs(self.raised) > CLEAR) < 1e-4)
+
+    def spots(self, sign: int) -> _Spots:
+        """What stands out in one direction; none where that is texture."""
+        clear = self.raised * sign > CLEAR
+        if clear.mean() > SPARSE:
+            return _Spots(sign, np.empty(0), np.empty(0), [])
+        regions, _ = ndi.label(clear)
+        width, area, pixels = [], [], []
+        for number, (rows, columns) in enumerate(ndi.find_objects(regions), start=1):
+            height, breadth = rows.stop - rows.start, columns.stop - columns.start
+            inside = regions[rows, columns] == number
+            count = int(inside.sum())
+            if count < 3 or count < COMPACT * max(height, breadth) ** 2:
+                continue
+            y, x = np.nonzero(inside)
+            width.append(2 * math.sqrt(count / math.pi))
+            area.append(count)
+            pixels.append((y + rows.start, x + columns.start))
+        return _Spots(sign, np.array(width), np.array(area, float), pixels)
+
+
+def _background(plane: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Medians of blocks, between which it is linear; one median where it is few blocks."""
+    height, width = plane.shape
+    if min(height, width) < 3 * MESH:
+        return np.full_like(plane, np.median(plane))
+    rows, columns = height // MESH, width // MESH
+    blocks = plane[: rows * MESH, : columns * MESH].reshape(rows, MESH, columns, MESH)
+    medians = ndi.median_filter(np.median(blocks, axis=(1, 3)), 3, mode="nearest")
+    at = [(np.arange(size) + 0.5) / MESH - 0.5 for size in plane.shape]
+    grid = np.meshgrid(*at, indexing="ij")
+    return np.asarray(ndi.map_coordinates(medians, grid, order=1, mode="nearest"), np.float32)
+
+
+def _is_constant(values: NDArray[Any]) -> bool:
+    return bool((values == values.flat[0]).all())
