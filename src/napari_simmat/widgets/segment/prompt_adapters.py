@@ -7,7 +7,7 @@ points were there before a scribble.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +19,13 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_simmat.annotation.prompt_state import Outline, Position, Prompts, ShapeKind
 from napari_simmat.widgets.placement import ImageGeometry, shown_axes
-from napari_simmat.widgets.segment.prompt_tools import TOOL_OF_MODE, TOOLS, draw_on_planes
+from napari_simmat.widgets.segment.prompt_tools import (
+    TOOL_OF_MODE,
+    TOOLS,
+    draw_on_planes,
+    follow_with_pen,
+    let_go_of_pen,
+)
 from napari_simmat.widgets.shortcuts import guard_shift
 
 POINTS, BOXES = "SimMAT points", "SimMAT boxes"
@@ -215,6 +221,7 @@ class ShapesAdapter(LayerAdapter):
     def __init__(self, viewer: Viewer, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._viewer = viewer
+        self.pen: Callable[[Shapes, Any], Any] | None = None
         self._width = 0.0
         self._before_drawing: int | None = None
         self._drawn = False
@@ -237,7 +244,11 @@ class ShapesAdapter(LayerAdapter):
 
     def use(self, layer: Layer | None) -> None:
         """Follow this layer in place of the one before."""
+        if self.layer is not None:
+            let_go_of_pen(self.layer)
         super().use(layer)
+        if layer is not None and self.pen is not None:
+            follow_with_pen(layer, self.pen)
         self._before_drawing = None
         self._drawn = False
         self._width = 0.0
@@ -256,8 +267,8 @@ class ShapesAdapter(LayerAdapter):
                 kind,
                 _positions(geometry.from_layer(layer, vertices, point)),
                 int(label != 0) if kind == "path" else 1,
-                max(0, int(group)) if kind == "path" else 0,
-                max(0, int(count)) if kind == "path" else 0,
+                max(0, int(group)) if kind in ("path", "polygon") else 0,
+                max(0, int(count)) if kind in ("path", "polygon") else 0,
             )
             for vertices, kind, label, group, count in zip(
                 layer.data[:whole], kinds, labels, groups, after, strict=True
@@ -276,10 +287,13 @@ class ShapesAdapter(LayerAdapter):
         if shown.outlines == outlines and len(layer.data) == len(outlines):
             return shown
         layer.selected_data = set()
-        # Removed and added: not all versions of napari accept an empty list as data of Shapes.
-        if len(layer.data):
-            layer.remove(list(range(len(layer.data))))
-        for each in outlines:
+        kept = len(shown.outlines)
+        if outlines[:kept] != shown.outlines or len(layer.data) != kept:
+            kept = 0
+            # Removed and added: not all versions of napari accept an empty list of Shapes.
+            if len(layer.data):
+                layer.remove(list(range(len(layer.data))))
+        for each in outlines[kept:]:
             layer.add(
                 geometry.to_layer(layer, np.array(each.vertices), point),
                 shape_type=each.kind,
@@ -297,12 +311,12 @@ class ShapesAdapter(LayerAdapter):
         """The prompts that this layer holds, and all others."""
         return Prompts(outlines=prompts.outlines), replace(prompts, outlines=())
 
-    def set_defaults(self, positive: bool, group: int, after: int) -> None:
-        """Set the label and the group of new scribbles, and how many points are there."""
+    def set_defaults(self, positive: bool) -> None:
+        """Set the look of what napari draws next; what it draws belongs to no group."""
         layer = self.layer
         if layer is None:
             return
-        _set_defaults(layer, {"label": int(positive), "object": group, "after": after})
+        _set_defaults(layer, _SHAPE_DEFAULTS)
         tool = TOOL_OF_MODE.get(str(layer.mode))
         if tool is None:
             return  # the selected shapes would get the color
