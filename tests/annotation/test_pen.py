@@ -68,7 +68,9 @@ def test_outline_after_outline_makes_object_after_object():
     [coin] = opened(COIN)
     touching = loop(18, 42, 49, 90)  # one column of 41 is the coin's
     next_one = meaning_of(touching, True, [coin], outlining=True)
-    assert next_one == Meaning("outline")
+    assert (next_one.reading, next_one.of) == ("outline", None)
+    assert next_one.other == Meaning("adds", coin), "it may be more of the coin, too"
+    assert meaning_of(loop(18, 42, 55, 90), True, [coin], outlining=True) == Meaning("outline")
     mended = meaning_of(touching, True, [coin], outlining=False)
     assert mended.reading == "adds"
     assert mended.other == Meaning("outline")
@@ -94,7 +96,7 @@ def test_every_line_mends_an_object_that_was_opened():
     ("line", "positive", "expected", "other"),
     [
         (loop(2, 12, 2, 30), True, ("outline", 0), None),
-        (loop(18, 42, 49, 90), True, ("outline", 0), None),  # touches object 4
+        (loop(18, 42, 49, 90), True, ("outline", 0), ("adds", 4)),  # touches object 4
         (loop(18, 42, 30, 58), True, ("adds", 4), None),
         (loop(18, 42, 46, 80), True, ("adds", 4), ("outline", 0)),
         (loop(18, 42, 8, 52), True, ("outline", 4), ("outline", 0)),

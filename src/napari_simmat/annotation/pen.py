@@ -33,10 +33,10 @@ AROUND, NEARLY_AROUND = 0.95, 0.7
 """Shares of a mask within a line from which on it goes around the whole, and may have to."""
 WITHIN = 0.95
 """Share of what a line encloses that is the mask's, from which on there is nothing to add."""
-TOUCHES, MAY_TOUCH = 0.08, (0.04, 0.2)
-"""Share of what a line encloses that is a mask's from which on the line mends it, rather than
-outlines a neighbor that it touches; and the shares between which it may be either. An open object
-that was not outlined just now is mended by any line that touches it."""
+TOUCHES, SURELY_MENDS = 0.08, 0.2
+"""Shares of what a line encloses that is a mask's from which on the line mends it, rather than
+outlines a neighbor that it touches, and from which on that is sure. An open object that was not
+outlined just now is mended by any line that touches it."""
 SAME_AS_BOX = 0.5
 """IoU of a line's box with a box prompt from which on both show the same object."""
 NEAR = 3
@@ -201,8 +201,7 @@ def meaning_of(
     nearest = objects[best]
     if not positive:
         return Meaning("takes away", nearest)
-    touches = counts[best] or (near[best] and not outlining)
-    if not touches and not nearest.is_edited:
+    if not near[best] and not nearest.is_edited:
         return Meaning("outline", nearest if held[best] else None)
     area = 0 if nearest.mask is None else np.count_nonzero(nearest.mask)
     anew, adds = Meaning("outline", nearest), Meaning("adds", nearest)
@@ -306,9 +305,9 @@ def _meaning_beside_committed(
 
 def _beside(adds: Meaning, new: Meaning, share: float, *, outlining: bool = True) -> Meaning:
     """Whether a line that encloses a share of an object mends it, or outlines its neighbor."""
-    low, high = MAY_TOUCH if outlining else (0.0, MAY_TOUCH[1])
-    first, second = (adds, new) if share >= (TOUCHES if outlining else 0.0) else (new, adds)
-    return replace(first, other=second) if low <= share < high else first
+    mends = not outlining or share >= TOUCHES
+    first, second = (adds, new) if mends else (new, adds)
+    return first if share >= SURELY_MENDS else replace(first, other=second)
 
 
 def _shared(

@@ -12,15 +12,19 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage as ndi
 
 REACH = 12.0
 """Screen pixels within which a line meets its start, and closes; of the image where there is no
 screen."""
 TAIL = 0.25
 """Share of a line that may lie beyond where it meets itself; that is cut off."""
-ROUNDNESS = 0.1
-"""Least area that a line encloses, as a share of a circle's of the same length; a stroke there and
-back encloses less."""
+ROUNDNESS, WIDTH = 0.1, 1 / 3
+"""What a line encloses has at least this share of the area of a circle of the same length, or at
+least this mean width in reaches; a stroke there and back encloses less."""
+TREMOR, LOOPS = 0.25, 24
+"""Reaches along a line, but no more than its 24th part, within which it is smoothed before its
+length is taken: a hand trembles, and the mouse knows whole pixels only."""
 FEWEST, MOST = 16, 256
 """Points of a line that closes."""
 MOST_POINTS = 64
@@ -93,10 +97,22 @@ def _closed(vertices: NDArray[np.float64], reach: float) -> NDArray[np.float64] 
         end = len(dense) - tail + int(to_start.argmin()) + 1
     loop = np.vstack([dense[begin:end], dense[begin]])
     gap = float(np.linalg.norm(loop[-1] - loop[-2]))
-    y, x = loop.T
+    steady = _smoothed(loop, min(reach * TREMOR, length / LOOPS))
+    around = length_of(steady)
+    if gap > min(reach, around / 3):
+        return None
+    y, x = steady.T
     area = abs(float(y[:-1] @ x[1:] - x[:-1] @ y[1:])) / 2
-    is_round = 4 * math.pi * area >= ROUNDNESS * length_of(loop) ** 2
-    return loop if gap <= min(reach, length / 3) and is_round else None
+    is_round = 4 * math.pi * area >= ROUNDNESS * around**2
+    is_wide = 2 * area >= WIDTH * reach * around
+    return loop if is_round or is_wide else None
+
+
+def _smoothed(loop: NDArray[np.float64], within: float) -> NDArray[np.float64]:
+    """A loop (N, 2) that ends where it begins, averaged along itself."""
+    step = length_of(loop) / (len(loop) - 1)
+    kept = ndi.gaussian_filter1d(loop[:-1], within / max(step, 1e-9), axis=0, mode="wrap")
+    return np.vstack([kept, kept[:1]])
 
 
 def _equally_far_apart(vertices: NDArray[np.float64], count: int) -> NDArray[np.float64]:

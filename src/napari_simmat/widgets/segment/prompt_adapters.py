@@ -2,7 +2,7 @@
 
 The feature ``label`` of a point or scribble is 1 (positive, green) or 0 (negative, red); its
 feature ``object`` is the number of the uncommitted object it belongs to, and ``after`` how many
-points were there before a scribble.
+points were there before a scribble. A path whose ``outline`` is 1 outlines an object.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ OUTLINE = "#ffdc00"
 GROUP_COLORS = ("white", "#00e5ff", "#ff7ad9", "#8cff66", "#b79cff", "#ff9d5c")
 """Border of the points of the first uncommitted object, of the second, ..."""
 _DEFAULTS = {"label": 1, "object": 0}
-_SHAPE_DEFAULTS = {**_DEFAULTS, "after": 0}
+_SHAPE_DEFAULTS = {**_DEFAULTS, "after": 0, "outline": 0}
 _SHAPES = {tool.shape for tool in TOOLS.values()}
 _CLICK = 6.0
 """A rectangle smaller than this many screen pixels was a click, not a box."""
@@ -260,21 +260,21 @@ class ShapesAdapter(LayerAdapter):
             return Prompts()
         whole = len(layer.data) if self._before_drawing is None else self._before_drawing
         # napari leaves a row of features behind where a line was too short to be one.
-        labels, groups, after = (_column(layer, name)[:whole] for name in _SHAPE_DEFAULTS)
+        labels, groups, after, outlined = (_column(layer, name)[:whole] for name in _SHAPE_DEFAULTS)
         kinds = [kind if kind in _SHAPES else "path" for kind in layer.shape_type[:whole]]
-        outlines = tuple(
-            Outline(
-                kind,
-                _positions(geometry.from_layer(layer, vertices, point)),
-                int(label != 0) if kind == "path" else 1,
-                max(0, int(group)) if kind in ("path", "polygon") else 0,
-                max(0, int(count)) if kind in ("path", "polygon") else 0,
-            )
-            for vertices, kind, label, group, count in zip(
-                layer.data[:whole], kinds, labels, groups, after, strict=True
-            )
-        )
-        return Prompts(outlines=outlines)
+        outlines = []
+        for number, (vertices, kind) in enumerate(zip(layer.data[:whole], kinds, strict=True)):
+            at = _positions(geometry.from_layer(layer, vertices, point))
+            if kind != "path":
+                outlines.append(Outline(kind, at))
+                continue
+            label, group = int(labels[number] != 0), max(0, int(groups[number]))
+            count = max(0, int(after[number]))
+            if outlined[number]:
+                outlines.append(Outline("polygon", at[:-1], 1, group, count))
+            else:
+                outlines.append(Outline("path", at, label, group, count))
+        return Prompts(outlines=tuple(outlines))
 
     def write(self, prompts: Prompts, geometry: ImageGeometry, point: Sequence[float]) -> Prompts:
         """Replace the shapes by those of `prompts`; returns how they read back."""
@@ -294,16 +294,19 @@ class ShapesAdapter(LayerAdapter):
             if len(layer.data):
                 layer.remove(list(range(len(layer.data))))
         for each in outlines[kept:]:
+            # napari cannot fill an outline that crosses itself, as one of a hand does.
+            by_pen = _is_by_pen(each)
+            vertices = (*each.vertices, each.vertices[0]) if by_pen else each.vertices
             layer.add(
-                geometry.to_layer(layer, np.array(each.vertices), point),
-                shape_type=each.kind,
+                geometry.to_layer(layer, np.array(vertices), point),
+                shape_type="path" if by_pen else each.kind,
                 edge_color=_edge_color(each.kind, each.label),
                 face_color="transparent",
                 edge_width=self._edge_width(each.kind, each.label),
             )
         columns = {"label": "label", "object": "group", "after": "after"}
         found = {name: [getattr(e, field) for e in outlines] for name, field in columns.items()}
-        _set_columns(layer, **found)
+        _set_columns(layer, **found, outline=[int(_is_by_pen(each)) for each in outlines])
         self._drawn = False
         return self.read(geometry, point)
 
@@ -367,6 +370,11 @@ class ShapesAdapter(LayerAdapter):
             self._drawn = before is not None and count > before
         if event.action in (ActionType.ADDED, ActionType.CHANGED, ActionType.REMOVED):
             self.edited.emit()
+
+
+def _is_by_pen(outline: Outline) -> bool:
+    """Whether the pen outlined an object, which has a group of its own then."""
+    return outline.kind == "polygon" and outline.group > 0
 
 
 def is_drawing(layer: Any) -> bool:
