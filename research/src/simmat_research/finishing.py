@@ -26,18 +26,21 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from napari_simmat.annotation.pen import OpenObject, meaning_of
+from napari_simmat.annotation.prompt_grouping import ObjectPrompt
+from napari_simmat.annotation.prompt_state import Prompts
 from napari_simmat.datasets.labeled_image import LabeledImage
 from napari_simmat.engine.automatic_generator import segment_everything
 from napari_simmat.engine.kind_learning import learn_kind
 from napari_simmat.engine.masks import Mask, label_windows
 from napari_simmat.engine.object_kind import WORTHWHILE, ObjectKind, met_objects
 from napari_simmat.engine.outlines import shape_mask
+from napari_simmat.engine.pen_line import drawn_line
 from napari_simmat.engine.pixel_forest import segment_by_forest
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.refinement import Refiner
 from napari_simmat.engine.result import Result
-from napari_simmat.engine.scribbles import points_along
 from napari_simmat.engine.settings import AutomaticSettings
 from napari_simmat.evaluation.ground_truth import GroundTruthObject
 from napari_simmat.evaluation.label_scores import DONE, NEARLY
@@ -278,7 +281,10 @@ class SimulatedUser:
                 return actions, mask
             stroke = correct(mask, true_mask, actions)
             self.time.line(stroke.length)
-            prompt = _with_scribble(prompt, points_along(stroke.line), stroke.label)
+            prompt, chosen = _with_line(prompt, drawn_line(stroke.line), stroke.label, mask)
+            if chosen:
+                self.time.press()
+                actions += 1
             actions += 1
 
     def _is_done_by_one(self, label: int, mask: Mask) -> bool:
@@ -375,16 +381,27 @@ class SimulatedUser:
         return marked
 
 
-def _with_scribble(prompt: Prompt, line: NDArray[np.float64], label: int) -> Prompt:
-    """A prompt and a scribble with points (N, 2)."""
+def _with_line(
+    prompt: Prompt, line: NDArray[np.float64], label: int, mask: Mask
+) -> tuple[Prompt, bool]:
+    """A prompt whose mask (Y, X) is shown, and a line with points (N, 2), as the pen reads it.
+
+    Also whether the user has to choose: of two readings that are near the outline is meant.
+    """
+    shown = OpenObject(ObjectPrompt(prompt, Prompts()), mask)
+    meaning = meaning_of(line, bool(label), [shown])
+    points = tuple((float(y), float(x)) for y, x in line)
+    if any(each is not None and each.reading == "outline" for each in (meaning, meaning.other)):
+        anew = Prompt(points, scribbles=(1,) * len(points), object=prompt.object)
+        return anew, meaning.reading != "outline"
     before = prompt.scribbles or (0,) * len(prompt.points)
-    number = max(before, default=0) + 1
-    return replace(
+    mended = replace(
         prompt,
-        points=(*prompt.points, *((float(y), float(x)) for y, x in line)),
-        labels=(*prompt.labels, *[label] * len(line)),
-        scribbles=(*before, *[number] * len(line)),
+        points=(*prompt.points, *points),
+        labels=(*prompt.labels, *[label] * len(points)),
+        scribbles=(*before, *[max(before, default=0) + 1] * len(points)),
     )
+    return mended, False
 
 
 class Setting(NamedTuple):

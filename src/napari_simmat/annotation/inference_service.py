@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -12,6 +12,7 @@ import numpy as np
 
 from napari_simmat.annotation.image_value import ImageValue
 from napari_simmat.annotation.predictions import (
+    OTHER_READING,
     Candidate,
     ChosenModel,
     Prediction,
@@ -19,7 +20,8 @@ from napari_simmat.annotation.predictions import (
     Proposed,
     StackRequest,
 )
-from napari_simmat.annotation.prompt_state import Plane
+from napari_simmat.annotation.prompt_grouping import ObjectPrompt, objects_on
+from napari_simmat.annotation.prompt_state import Plane, PromptState
 from napari_simmat.engine.embeddings import EmbeddingCache
 from napari_simmat.engine.image_stack import ChannelStack
 from napari_simmat.engine.prompts import Prompt
@@ -375,7 +377,14 @@ class InferenceService:
             ALL_PIECES if chosen.get(prompt) == ALL_PIECES else result.choice
             for prompt, result in zip(prompts, results, strict=True)
         ]
-        last = (prompts[-1], results[-1], choices[-1]) if results else None
+        candidates: tuple[Candidate, ...] = ()
+        if request.state.other is not None and results:
+            shown = _drawn_last(request.state, request.objects)
+            job = self._reading(request, part or self.predictor, subject, chosen)
+            masks = {choices[-1]: results[shown].mask, OTHER_READING: (yield from job)}
+            candidates = self._pictured(masks, sorted(masks, key=lambda n: masks[n].sum()), request)
+        elif results:
+            candidates = self._candidates(prompts[-1], results[-1], choices[-1], request)
         pairs = zip(prompts, results, strict=True)
         cut = part is not None and any(part.cuts(prompt, each.mask) for prompt, each in pairs)
         return Prediction(
@@ -385,24 +394,48 @@ class InferenceService:
             " ".join(filter(None, [self._remark[1], self.predictor.note])),
             tuple(choices),
             tuple(result.left_out for result in results),
-            () if last is None else self._candidates(*last, request.plane),
+            candidates,
             part is not None,
             cut,
         )
 
     def _candidates(
-        self, prompt: Prompt, result: Result, choice: int, plane: Plane
+        self, prompt: Prompt, result: Result, choice: int, request: PredictionRequest
     ) -> tuple[Candidate, ...]:
         """The masks that look different; `choice` is the one that `result` shows."""
-        from napari_simmat.engine.drawing import mask_thumbnail
-
-        assert self.predictor is not None
-        stack = self.predictor.stack
         masks = candidate_masks(prompt, result)
         masks[choice] = result.mask  # with the user's corrections
         if len(masks) < 2:
             return ()
         order = sorted(masks, key=lambda number: 0.5 if number == ALL_PIECES else number)
+        return self._pictured(masks, order, request)
+
+    def _reading(
+        self,
+        request: PredictionRequest,
+        predictor: Predictor | PartPredictor,
+        subject: Hashable,
+        chosen: Mapping[Prompt, int],
+    ) -> Job[np.ndarray]:
+        """The mask of the object of the last line, if that is read otherwise."""
+        assert self._refiner is not None
+        assert self.predictor is not None
+        other = request.state.other
+        assert other is not None
+        height, width = self.predictor.shape[-2:]
+        objects = objects_on(other, request.plane, (height, width))
+        prompt = objects[_drawn_last(other, objects)].prompt
+        [result] = yield from self._refiner.refine_job(predictor, [prompt], subject, chosen)
+        return result.mask
+
+    def _pictured(
+        self, masks: Mapping[int, np.ndarray], order: Sequence[int], request: PredictionRequest
+    ) -> tuple[Candidate, ...]:
+        """Candidates of these masks (Y, X), with pictures, in an order of their numbers."""
+        from napari_simmat.engine.drawing import mask_thumbnail
+
+        assert self.predictor is not None
+        stack, plane = self.predictor.stack, request.plane
         return tuple(
             Candidate(
                 number,
@@ -478,6 +511,17 @@ class InferenceService:
             stack = ChannelStack.build(whole.arrays, inputs=model.spec.inputs, names=whole.names)
             self._statistics[key] = yield from stack.measure_job()
         return self._statistics[key]
+
+
+def _drawn_last(state: PromptState, objects: Sequence[ObjectPrompt]) -> int:
+    """Which of the objects holds the last line."""
+    last = state.prompts.outlines[-1].vertices
+    holders = (
+        number
+        for number, each in enumerate(objects)
+        if any(outline.vertices == last for outline in each.source.outlines)
+    )
+    return next(holders, len(objects) - 1)
 
 
 def _nothing_job() -> Job[None]:
