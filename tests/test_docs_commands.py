@@ -29,6 +29,7 @@ NOT_RUN = {
     r"--scheduler|^dask|^for |^CUDA_|^done$|^wait$": "needs a cluster",
     r"--device cuda": "needs a GPU",
     r"^simmat (pretrain|benchmark)|generated:": "needs the research, whose tests try it",
+    r"\.fits": "needs astropy, of which its tests are",
     r"^podman|^git ": "is another program's",
     r"--anndata|--parquet": "needs a package for tables, whose tests try it",
 }
@@ -139,6 +140,10 @@ def fill_folder():
             tifffile.imwrite(f"{folder}/{number}_labels.tif", labels)
     taught = labels.copy()
     taught[10:50, 70:110] = 3
+    tifffile.imwrite("stars.tif", photo)
+    tifffile.imwrite("sem.tif", np.zeros((943, 1024), np.uint8))
+    stains = {"axes": "CYX", "Channel": {"Name": ["DAPI", "membrane"]}}
+    tifffile.imwrite("stained.tif", np.stack([photo, photo]), ome=True, metadata=stains)
     tifffile.imwrite("five-cells.tif", taught)
     tifffile.imwrite(
         "strokes.tif", np.pad(np.ones((6, photo.shape[1]), np.uint8), ((0, 90), (0, 0)))

@@ -421,10 +421,9 @@ def finish(way: str) -> None:
     film = Filmed(viewer, folder)
     user = User(hands, read_labels(), film)
     film.say("{objects} copper particles, packed")
-    film.hold(600)
     try:
-        user.open(Path(NAME))
-        film.hold(1200)
+        user.open(Path(NAME))  # the first picture: of a window without an image nobody learns
+        film.hold(1800)
         getattr(user, f"finish_by_{way}")()
         user.save()
         film.hold(2000)

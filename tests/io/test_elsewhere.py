@@ -4,6 +4,8 @@ installed; an environment of its own has these."""
 import numpy as np
 import pytest
 
+from napari_simmat.engine.measurements import measure_objects, table_columns
+from napari_simmat.io.part import ImagePart
 from napari_simmat.io.readers import read_image
 
 PLANE = np.arange(48, dtype=np.float32).reshape(6, 8)
@@ -73,3 +75,24 @@ def test_czi_is_read_with_its_size_and_channels(tmp_path):
     assert np.array_equal(data.reshape(2, 6, 8), np.stack([PLANE, PLANE + 1]))
     assert (image.axes, image.scale) == ("CYX", {"Y": 0.5, "X": 0.5})
     assert image.read_by.startswith("bioio-czi ")
+
+
+def test_objects_of_fits_have_their_place_on_the_sky(tmp_path):
+    fits = pytest.importorskip("astropy.io.fits")
+    wcs = pytest.importorskip("astropy.wcs")
+    known = wcs.WCS(naxis=2)
+    known.wcs.ctype = "RA---TAN", "DEC--TAN"
+    known.wcs.crval, known.wcs.crpix, known.wcs.cdelt = (150.1, 2.2), (4, 3), (-1e-4, 1e-4)
+    fits.PrimaryHDU(PLANE, known.to_header()).writeto(tmp_path / "a.fits")
+    labels = np.zeros(PLANE.shape, np.uint8)
+    labels[2, 3] = 1
+    labels[0:2, 6:8] = 2
+    image = read_image(tmp_path / "a.fits")
+    rows = measure_objects(labels, axes="YX", size=image.reference)
+    assert (rows[0]["ra_deg"], rows[0]["dec_deg"]) == pytest.approx((150.1, 2.2), abs=1e-12)
+    theirs = known.pixel_to_world(6.5, 0.5)
+    assert (rows[1]["ra_deg"], rows[1]["dec_deg"]) == pytest.approx((theirs.ra.deg, theirs.dec.deg))
+    assert {"ra_deg", "dec_deg"} < set(table_columns("YX", (), image.reference))
+    part = read_image(tmp_path / "a.fits", part=ImagePart(region="1,2,6,8"))
+    [row] = measure_objects(labels[1:, 2:][:3, :3], axes="YX", size=part.reference)
+    assert (row["ra_deg"], row["dec_deg"]) == pytest.approx((150.1, 2.2), abs=1e-12)

@@ -24,6 +24,7 @@ from napari_simmat.engine.object_statistics import (
 )
 from napari_simmat.engine.table_settings import DEFAULT_STATISTICS, OF_PLACES
 from napari_simmat.io.reference import ImageReference
+from napari_simmat.io.sky import right_ascension
 
 SPATIAL = "ZYX"
 
@@ -146,6 +147,7 @@ def table_columns(
         step = size.of(letter)
         if step is not None:
             columns.append(f"centroid_{letter.lower()}_{step[1]}")
+    columns += [*ON_SKY] * _is_on_sky(spatial, size)
     columns += [f"bbox_{letter}0_px" for letter in letters]
     columns += [f"bbox_{letter}1_px" for letter in letters]
     columns += values.names
@@ -157,6 +159,8 @@ def table_columns(
 
 VALID = "valid_fraction_"
 """How columns begin that say which share of an object's pixels has data in a channel."""
+ON_SKY = ("ra_deg", "dec_deg")
+"""Columns of the place of an object's centroid on the sky (ICRS)."""
 PARENTS = ("parent", "parent_overlap")
 """Columns for the object of another label image that holds the most of an object."""
 
@@ -164,6 +168,11 @@ PARENTS = ("parent", "parent_overlap")
 def _is_timed(frames: str, size: ImageReference) -> bool:
     """Whether rows are of time points whose distance is known."""
     return "T" in frames and size.of("T") is not None
+
+
+def _is_on_sky(spatial: str, size: ImageReference) -> bool:
+    """Whether the file says where a plane's pixels are on the sky."""
+    return bool(size.sky) and spatial == "YX"
 
 
 def _time_name(size: ImageReference) -> str:
@@ -370,6 +379,8 @@ class TableRows:
                 row[f"centroid_{name}_{step[1]}"] = centroid * step[0] + size.start(letter)
             row[f"bbox_{name}0_px"] = start
             row[f"bbox_{name}1_px"] = start + region.mask.shape[axis]
+        if _is_on_sky(spatial, size):
+            row |= self._on_sky(row)
         if pixels is None:
             row |= dict.fromkeys(self.values.names, float("nan"))
         else:
@@ -377,6 +388,16 @@ class TableRows:
         row |= self._shape(shape)
         row["score"] = scores.get(region.label, float("nan"))
         return row
+
+    def _on_sky(self, row: Mapping[str, object]) -> dict[str, float]:
+        """Where the centroid of a row is on the sky; of a part, in the whole image."""
+        place = [float(str(row[f"centroid_{axis}_px"])) for axis in "yx"]
+        if self.size.within is not None:
+            first, factor = self.size.within.first_center, self.size.within.factor
+            place = [
+                one * step + start for one, step, start in zip(place, factor, first, strict=True)
+            ]
+        return dict(zip(ON_SKY, right_ascension(self.size.sky, *place), strict=True))
 
     def _shape(self, shape: ObjectShape) -> dict[str, float]:
         """Lengths in pixels and in the unit; what has none in real proportions where known."""

@@ -11,8 +11,10 @@ import numpy as np
 from napari_simmat.io.axes import unnamed_axes
 from napari_simmat.io.image_file import ImageFile, Reader, ReadOptions, package_of
 from napari_simmat.io.refusals import RefusedFileError, check_memory, needed_module
+from napari_simmat.io.sky import sky_of
 
 NO_IMAGE = "{} holds no image, only tables or headers; give a FITS file with an image of two axes."
+NO_SKY = "astropy makes no sense of its world coordinates, so the table has no place on the sky."
 OTHER_IMAGES = "Of its {} images the first is read."
 
 
@@ -40,11 +42,16 @@ def _read(path: Path, options: ReadOptions) -> ImageFile:
         options.limits.check_holes(path)
         # Scaled values become floats, so the image is as large as twice its integers, at most.
         check_memory(2 * math.prod(shape) * max(values, 4), path.name)
+        notes = [OTHER_IMAGES.format(len(images))] if len(images) > 1 else []
+        try:
+            sky = sky_of(first.header)
+        except Exception:  # a header can contradict itself in any way; the pixels are there
+            sky, notes = "", [*notes, NO_SKY]
         data = np.asarray(first.data).reshape(shape)
         data = data.astype(data.dtype.newbyteorder("="))
-    notes = (OTHER_IMAGES.format(len(images)),) if len(images) > 1 else ()
     axes = unnamed_axes(path, data.ndim)
-    return ImageFile(path, data, axes, read_by=package_of("astropy"), notes=notes)
+    by = package_of("astropy")
+    return ImageFile(path, data, axes, sky=sky, read_by=by, notes=tuple(notes))
 
 
 FITS = Reader(

@@ -62,6 +62,8 @@ class ImageFile:
     """Whether the channels are red, green, blue (and alpha)."""
     world: World | None = None
     """Where the pixels are, as the file says."""
+    sky: str = ""
+    """Where its pixels are on the sky, as the header of FITS has it (`io.sky`)."""
     missing: Missing | None = None
     """The values of pixels without data; `read_image` makes them NaN."""
     valid: NDArray[np.bool_] | None = None
@@ -129,6 +131,7 @@ class ImageFile:
             origin=self.origin,
             stage=self.stage,
             world=self.world,
+            sky=self.sky,
             missing=self.missing,
             valid=self.valid,
             name=self.name,

@@ -338,6 +338,8 @@ class ImageReference:
         OME-Zarr moves it from 0.
     world
         Where the pixels are.
+    sky
+        Where they are on the sky, see `io.sky`.
     stage
         Position of the microscope's stage by axis letter, with its unit, as OME names it.
     missing, valid
@@ -364,6 +366,7 @@ class ImageReference:
     channels: tuple[str, ...] = ()
     file: Path | None = None
     within: Within | None = None
+    sky: str = ""
 
     def start(self, axis: str) -> float:
         """Where the first pixel's center is in the whole that it is a part of, in its unit."""
