@@ -37,6 +37,8 @@ RATE = 1e-3
 """Learning rate of AdamW."""
 HELD = 1.2
 """Weight of the squared change of maps where nothing is known."""
+FEATURES_HELD = 0.5
+"""Weight of the squared change of the features, which the score reads, there."""
 RING = 2
 """Pixels around each object that are ground, unless they are another's."""
 SCALES = 2.0, 1.0, 0.5, 0.25
@@ -56,13 +58,14 @@ class _Crop(NamedTuple):
         By the frozen encoder.
     targets
         What its maps shall be.
-    before
-        Its maps (1, 4, h, w) as shares, before the tuning.
+    before, features
+        Its maps (1, 4, h, w) as shares, and its features (1, F, h / 2, w / 2), before the tuning.
     """
 
     encoded: Encoded
     targets: MapTargets
     before: Tensor
+    features: Tensor
 
 
 def tune_decoder_job(
@@ -186,15 +189,18 @@ def _crop(
     labels[:height, :width] = known[box.slices][rows][:, columns]
     targets = MapTargets(*(each.to(predictor.device) for each in map_targets(labels[None])))
     with torch.no_grad():
-        before = decoder.to(predictor.device)(encoded).maps[:, :WIDTH].sigmoid()
-    return _Crop(encoded, targets, before)
+        found = decoder.to(predictor.device)(encoded)
+    return _Crop(encoded, targets, found.maps[:, :WIDTH].sigmoid(), found.features)
 
 
 def _loss(decoder: ObjectDecoder, crop: _Crop) -> Tensor:
     """That of what is known, and of what changes elsewhere."""
-    maps = decoder(crop.encoded).maps
-    loss, _ = map_loss(maps, crop.targets)
+    found = decoder(crop.encoded)
+    loss, _ = map_loss(found.maps, crop.targets)
     elsewhere = 1 - crop.targets.known[:, None]
-    change = (maps[:, :WIDTH].sigmoid() - crop.before) ** 2 * elsewhere
-    held: Tensor = loss + HELD * change.sum() / elsewhere.sum().clamp(min=1)
+    change = (found.maps[:, :WIDTH].sigmoid() - crop.before) ** 2 * elsewhere
+    loss = loss + HELD * change.sum() / elsewhere.sum().clamp(min=1)
+    elsewhere = elsewhere[:, :, ::2, ::2]
+    moved = ((found.features - crop.features) ** 2).mean(1, keepdim=True) * elsewhere
+    held: Tensor = loss + FEATURES_HELD * moved.sum() / elsewhere.sum().clamp(min=1)
     return held
