@@ -1,14 +1,15 @@
-"""A packed image finished in the window, by drafts, by boxes and by clicks, counted and filmed.
+"""A packed image finished in the window by *Everything*, counted and filmed.
 
-``python tests/with_screen.py python research/scripts/finishing_film.py drafts clicks`` opens
-napari's window for each of these ways and finishes the image of `IMAGE` by real mouse and key
-events: a simulated user who knows the true objects (as in `simmat_research.finishing`) works until
-each is committed at an IoU of 0.75 or was given up after ten clicks. It writes what it took, and
-pictures of the window, to ``build/finishing-film``. With the word ``cut`` it makes
-``docs/images/finishing.webp`` and ``docs/reports/data/finishing-film.json`` of them.
+``python tests/with_screen.py python research/scripts/finishing_film.py`` opens napari's window and
+finishes the image of `IMAGE` by real mouse and key events: a simulated user who knows the true
+objects (as in `simmat_research.finishing`) works until each is committed at an IoU of 0.75 or was
+given up after ten clicks. It writes what it took, and pictures of the window, to
+``build/finishing-film``, and of them ``docs/images/finishing.webp`` and
+``docs/reports/data/finishing-film.json``. With the word ``cut`` it makes these two alone.
 
 Every press counts as an action: a click, a box, a key, a button; so do opening the image and
-saving. Waiting is from the end of an action until the window has nothing left to do.
+saving. Seconds are those of `simmat_research.user_time`, half a second for each draft among them,
+and waiting by the clock, from the end of an action until the window has nothing left to do.
 
 The image comes from the folder ``real`` of NAPARI_SIMMAT_DATA, by default ``../shared/data``; the
 built-in foundation was not trained on its source.
@@ -51,11 +52,8 @@ LATE = 5
 """Turns of the event loop in which a layout settles."""
 BETWEEN, FASTER = 3.0, 40
 """Seconds between two pictures while the window works, and how much faster the film shows them."""
-WAYS = ("drafts", "clicks")
 SEEN = (332, 23, 1280, 775)
 """What the film shows of the window: canvas and tab; x and y from, x and y to."""
-CANVAS = (340, 126, 881, 670)
-"""What is compared at its end."""
 TOP, BOTTOM, NOTE = (278, 56), (278, 676), (278, 718)
 """Middles of what is said, counted and noted, x and y."""
 LETTERS = 38
@@ -86,11 +84,12 @@ class User:
 
     def __init__(self, hands: Any, labels: np.ndarray, film: Any = None) -> None:
         from simmat_research.finishing import SimulatedUser
+        from simmat_research.user_time import UserTime
 
         self.hands, self.film = hands, film or Unfilmed()
+        self.time = UserTime()
         self.knows = SimulatedUser(labels)
         self.actions: Counter[str] = Counter()
-        self.waited = 0.0
         self.given_up: set[int] = set()
         self.film.user = self
 
@@ -111,7 +110,8 @@ class User:
             "done": len(self.done),
             "actions": self.actions.total(),
             **self.actions,
-            "waited": round(self.waited, 1),
+            "waited": round(self.time.waited, 1),
+            "seconds": round(self.time.seconds, 1),
         }
 
     # ------------------------------------------------------------------ actions
@@ -148,6 +148,10 @@ class User:
 
     def _count(self, kind: str, began: float | None = None) -> None:
         self.actions[kind] += 1
+        if kind == "boxes":
+            self.time.box()
+        else:
+            self.time.press()
         self.wait(began)
 
     def wait(self, began: float | None = None) -> None:
@@ -159,7 +163,7 @@ class User:
             QApplication.processEvents()
             time.sleep(0.002)
             self.film.meanwhile(time.monotonic() - began)
-        self.waited += time.monotonic() - began
+        self.time.waited += time.monotonic() - began
         self.film.after()
 
     def open(self, path: Path) -> None:
@@ -182,6 +186,7 @@ class User:
             opened.stop()
             QTest.keyClick(QApplication.activeModalWidget(), Qt.Key.Key_Return)
             self.actions["keys"] += 1
+            self.time.press()
 
         button = self.hands.tab.object_panel.save
         self.film.say("Save: a label image and a table")
@@ -209,40 +214,18 @@ class User:
         self.push(tab.automatic_panel.start)
 
     def finish_by_drafts(self) -> None:
-        """Everything; five objects by boxes; everything again; boxes and rejections; commit."""
+        """Everything; a box for what is missing; what is wrong is rejected; commit."""
         say = self.film.say
-        say("Segment everything: it takes the pile for one object")
-        self.everything()
-        self.film.hold(1500)
-        self.reject()
-        say("Five boxes, and C: five objects")
-        self.take("box")
-        self.make(self.knows.taught)
-        say("Segment everything again: it expects objects of their size")
+        say("One press: Segment everything")
         self.everything()
         self.film.hold(2500)
-        say("A box where a draft is wrong or missing")
+        say("A box where one is missing")
         self.make(self.missing())
-        say("H takes a wrong draft away")
+        say("H takes a wrong one away")
         self.reject()
-        say("C commits all drafts")
+        say("C commits all")
         self.key("C")
         self.film.hold(1500)
-
-    def finish_by_boxes(self) -> None:
-        """A box around each object."""
-        self.film.say("By boxes alone")
-        self.take("box")
-        self.make(list(self.knows.objects))
-
-    def finish_by_clicks(self) -> None:
-        """Clicks on each object, until it is right or there are ten."""
-        self.film.say("By clicks alone")
-        self.take("point")
-        for label in self.knows.objects:
-            self.click(*self.knows.objects[label].middle)
-            self.correct(label)
-            self.key("Shift+C" if label in self.given_up else "C")
 
     def make(self, labels: list[int]) -> None:
         """Box objects, correct those that need it, and commit them together."""
@@ -278,10 +261,11 @@ class User:
         return [label for label in self.knows.objects if label not in right]
 
     def reject(self) -> None:
-        """Point at each draft that is wrong, and press H."""
+        """Look at each draft; point at those that are wrong, and press H."""
         from napari_simmat.engine.masks import interior_point, label_windows
 
         drafts = self._drafts()
+        self.time.look(len(np.unique(drafts)) - 1)
         right = set(self.right(drafts).values())
         for number, window in label_windows(drafts):
             if number not in right:
@@ -403,35 +387,39 @@ class Filmed(Unfilmed):
         self.pictures.append({**about, **self._outcome})
 
 
-def finish(way: str) -> None:
-    """Finish the image in a window of its own, and keep what it took."""
+def finish() -> None:
+    """Finish the image in a window, and keep what it took."""
     import napari
     from napari.settings import get_settings
 
+    from simmat_research.finishing import Setting, SimulatedUser, finish_image
     from tests.widgets.hands import SECONDS, Window
 
-    folder = WORK / way
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    shutil.rmtree(WORK, ignore_errors=True)
+    WORK.mkdir(parents=True)
     viewer = napari.Viewer(title="napari", show=True)
     viewer.window.resize(*SIZE)
     get_settings().application.hold_button_delay = SECONDS / 1000
     hands = Window(viewer, SimpleNamespace(waitUntil=wait_until))
     hands.start()
-    film = Filmed(viewer, folder)
-    user = User(hands, read_labels(), film)
+    film, labels = Filmed(viewer, WORK), read_labels()
+    user = User(hands, labels, film)
     film.say("{objects} copper particles, packed")
     try:
         user.open(Path(NAME))  # the first picture: of a window without an image nobody learns
         film.hold(1800)
-        getattr(user, f"finish_by_{way}")()
+        user.finish_by_drafts()
         user.save()
         film.hold(2000)
     finally:
-        (folder / "pictures.json").write_text(json.dumps(film.pictures))
-    result = {**user.outcome(), "given up": len(user.given_up)}
-    (folder / "result.json").write_text(json.dumps(result, indent=1))
-    print(way, result)
+        (WORK / "pictures.json").write_text(json.dumps(film.pictures))
+    outlining = finish_image("by hand", Setting(None, None, SimulatedUser(labels)))
+    result = {
+        "everything": {**user.outcome(), "given up": len(user.given_up)},
+        "by hand": {"objects": outlining.objects, "seconds": round(outlining.seconds, 1)},
+    }
+    (WORK / "result.json").write_text(json.dumps(result, indent=1))
+    print(result)
     hands.release()
     viewer.close()
 
@@ -460,25 +448,21 @@ def read_labels() -> np.ndarray:
 
 
 def cut() -> None:
-    """Write what was counted, and the film of the drafts; it ends with what clicks take."""
+    """Write what was counted, and the film; it ends with what a hand takes."""
     from PIL import Image
 
-    results = {way: json.loads((WORK / way / "result.json").read_text()) for way in WAYS}
-    KEPT.write_text(json.dumps(results, indent=1) + "\n")
+    result = json.loads((WORK / "result.json").read_text())
+    KEPT.write_text(json.dumps(result, indent=1) + "\n")
     frames, durations = [], []
-    for path, about in shortened(pictures("drafts")):
+    for path, about in shortened(pictures()):
         text = about["said"].format(**about)
         note = f"{FASTER} times faster" if about["faster"] else ""
         frames.append(captioned(path, text, counted(about), note))
         durations.append(about["milliseconds"])
-    left, right = pictures("clicks"), pictures("drafts")[-1]
-    total = right[1]["actions"]
-    same = [each for each in left if each[1]["actions"] <= total][-1]
-    later = {each[1]["actions"]: each for each in left if each[1]["actions"] > total}
-    for each in (same, *later.values()):
-        frames.append(beside(each, right))
-        durations.append(3000 if each is same else 700)
-    durations[-1] = 4000
+    path, about = pictures()[-1]
+    by_hand = minutes(result["by hand"]["seconds"])
+    frames.append(captioned(path, f"Outlined by hand: {by_hand} min", counted(about), ""))
+    durations.append(4000)
     first, *others = [each.convert("RGB") for each in frames]
     first.save(
         FILM,
@@ -513,20 +497,23 @@ def shortened(taken: Pictures) -> Pictures:
     return kept
 
 
-def pictures(way: str) -> Pictures:
-    """The pictures of a way, and what was said and counted at each."""
-    abouts = json.loads((WORK / way / "pictures.json").read_text())
-    return [(WORK / way / f"{number:04d}.png", about) for number, about in enumerate(abouts)]
+def pictures() -> Pictures:
+    """The pictures, and what was said and counted at each."""
+    abouts = json.loads((WORK / "pictures.json").read_text())
+    return [(WORK / f"{number:04d}.png", about) for number, about in enumerate(abouts)]
 
 
 def counted(about: dict[str, Any]) -> str:
     """The counters of a picture."""
     from napari_simmat._text import pluralize
 
-    minutes, seconds = divmod(round(about["waited"]), 60)
-    objects = pluralize(about["done"], "object")
-    actions = pluralize(about["actions"], "action")
-    return f"{objects}, {actions}, {minutes}:{seconds:02d} waited"
+    return f"{pluralize(about['done'], 'object')}, {minutes(about['seconds'])} min"
+
+
+def minutes(seconds: float) -> str:
+    """Minutes and seconds."""
+    whole, rest = divmod(round(seconds), 60)
+    return f"{whole}:{rest:02d}"
 
 
 def captioned(path: Path, text: str, counters: str, note: str) -> Any:
@@ -542,30 +529,6 @@ def captioned(path: Path, text: str, counters: str, note: str) -> Any:
     return frame
 
 
-def beside(clicks: tuple[Path, dict[str, Any]], drafts: tuple[Path, dict[str, Any]]) -> Any:
-    """The image by clicks alone, and by drafts."""
-    from PIL import Image, ImageDraw
-
-    width, height = SEEN[2] - SEEN[0], SEEN[3] - SEEN[1]
-    frame = Image.new("RGB", (width, height), "#262930")
-    draw = ImageDraw.Draw(frame)
-    ways = ((clicks, "By clicks alone"), (drafts, "Everything, after five boxes"))
-    for number, ((path, about), title) in enumerate(ways):
-        with Image.open(path) as picture:
-            canvas = picture.crop(CANVAS)
-        side = width // 2 - 12
-        canvas = canvas.resize((side, round(canvas.height * side / canvas.width)))
-        x, y = 6 + number * width // 2, (height - canvas.height) // 2
-        frame.paste(canvas, (x, y))
-        write(draw, title, (x + side // 2, y - 40), 28)
-        below = y + canvas.height
-        write(draw, f"{about['actions']} actions", (x + side // 2, below + 40), 34)
-        write(
-            draw, f"{about['done']} of {about['objects']} objects", (x + side // 2, below + 84), 26
-        )
-    return frame
-
-
 def write(draw: Any, text: str, middle: tuple[int, int], size: int, color: str = "white") -> None:
     """Write lines around a place."""
     from PIL import ImageFont
@@ -574,18 +537,16 @@ def write(draw: Any, text: str, middle: tuple[int, int], size: int, color: str =
     draw.multiline_text(middle, lines, fill=color, font=font, anchor="mm", align="center")
 
 
-def main(ways: list[str]) -> None:
-    """Finish the image in these ways, or cut the film."""
-    for way in ways or [*WAYS, "cut"]:
-        if way == "cut":
-            cut()
-            continue
+def main(words: list[str]) -> None:
+    """Finish the image, unless the film is only to be cut anew; and cut the film."""
+    if "cut" not in words:
         with tempfile.TemporaryDirectory() as home, chdir(home):
             # Nobody's settings, models and unsaved work.
             os.environ["NAPARI_SIMMAT_HOME"] = home
             os.environ["NAPARI_CONFIG"] = str(Path(home) / "napari.yaml")
             shutil.copy(IMAGE, NAME)
-            finish(way)
+            finish()
+    cut()
 
 
 if __name__ == "__main__":

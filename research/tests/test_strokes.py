@@ -81,7 +81,7 @@ def test_box_and_pen_outlines_an_object_once_and_counts_the_line():
     labels = np.where(bar(slice(10, 50), slice(20, 80)), 1, 0).astype(np.int32)
     wrong = bar(slice(0, 10), slice(0, 99))  # nothing of it: both would have to be encircled
     user = SimulatedUser(labels)
-    actions, mask = user.box_and_pen(Scripted(wrong, wrong, labels > 0), 1)
+    actions, mask = user.box_and_pen(Scripted(wrong, labels > 0), 1)
     assert actions == 2
     assert user.is_done(1, mask)
     assert user.time.drawn == pytest.approx(200, rel=0.05), "about once around"

@@ -7,8 +7,8 @@ import pytest
 from napari_simmat.annotation.prompt_grouping import objects_on
 from napari_simmat.annotation.prompt_state import EditedObject, Outline, Prompts, PromptState
 from napari_simmat.engine.masks import ObjectMask
+from napari_simmat.engine.pen_line import closes
 from napari_simmat.engine.prompts import Prompt
-from napari_simmat.engine.scribbles import closes
 
 SHAPE = (40, 50)
 

@@ -228,18 +228,32 @@ def test_session_proposes_by_the_decoder_whatever_is_committed(user_folder, monk
             assert not proposed.looks_again
 
 
-def test_session_proposes_by_the_decoder_until_it_is_taught(session):
-    """`tiny`'s decoder heeds no lesson: with one it is prompted by clicks, unless asked for."""
-    everything, decoder = AutomaticSettings(), AutomaticSettings(by="decoder")
-    cases = [(0, everything, True), (3, everything, False), (3, decoder, True)]
-    for count, settings, by_decoder in cases:
-        if count and not session.labels.any():
-            commit_discs(session, count)
-        lesson = session._lesson(())
+def test_session_lesson_tunes_the_decoder_but_for_clicks(session):
+    commit_discs(session, 3)
+    lesson = session._lesson(())
+    for by in ("auto", "decoder", "clicks"):
+        settings = AutomaticSettings(by=by)
         job = session._service.propose_job(session._request(()), settings, None, lesson)
         proposed = session._run(job)
-        assert proposed.candidates.disjoint == by_decoder
-        assert (proposed.kind is None) == by_decoder
+        assert proposed.candidates.disjoint == (by != "clicks")
+        assert (proposed.kind.decoder is None) == (by == "clicks")
+
+
+def test_session_looks_coarsely_first_at_a_large_plane(session, monkeypatch):
+    settings = AutomaticSettings()
+    request = session._request(())
+    whole = session._run(session._service.propose_job(request, settings))
+    assert not whole.looks_again
+    session._service._proposed = None
+    monkeypatch.setattr("napari_simmat.engine.object_finder.LARGE", 1)
+    first = session._run(session._service.propose_job(request, settings))
+    assert first.looks_again
+    job = session._service.look_again_job(request, settings, first.candidates)
+    second = session._run(job)
+    qualities = [[each.quality for each in one.candidates.known] for one in (whole, second)]
+    assert qualities[0] == qualities[1]
+    again = session._run(session._service.propose_job(request, settings))
+    assert again.candidates is second.candidates
 
 
 def test_session_corrects_a_draft(session):

@@ -50,20 +50,86 @@ def lesson():
     return discs()
 
 
-def taught(model, lesson, ground=True):
+def taught(model, lesson, ground=True, by="clicks"):
     """A predictor of the image, and the kind that its five discs teach."""
     image, _, five, there = lesson
     predictor = Predictor(load_model(model))
     predictor.set_image(image)
-    return predictor, learn_kind(predictor, five, there if ground else None)
+    return predictor, learn_kind(predictor, five, there if ground else None, by=by)
 
 
 @pytest.fixture(scope="module")
 def tiny_taught(lesson, tmp_path_factory):
-    """`tiny` on the image, what its five discs taught, and the file of that; none is changed."""
+    """`tiny` on the image, what five discs taught its clicks, and the file; none is changed."""
     predictor, kind = taught("tiny", lesson)
     folder = tmp_path_factory.mktemp("taught")
     return predictor, kind, save_taught("tiny", kind, folder / "discs.safetensors")
+
+
+@pytest.fixture(scope="module")
+def tuned(lesson, tmp_path_factory):
+    """The same of its decoder."""
+    predictor, kind = taught("tiny", lesson, by="auto")
+    folder = tmp_path_factory.mktemp("tuned")
+    return predictor, kind, save_taught("tiny", kind, folder / "discs.safetensors")
+
+
+def test_tuned_file_finds_what_the_kind_finds(tuned, lesson):
+    predictor, kind, path = tuned
+    assert (kind.looks, load_model(path).pixels) == (None, None)
+    again = Predictor(load_model(path))
+    again.set_image(lesson[0])
+    expected = segment_everything(predictor, kind=kind)
+    found = segment_everything(again)
+    np.testing.assert_array_equal(found.labels, expected.labels)
+    np.testing.assert_array_equal(found.scores, expected.scores)
+    assert len(found.scores) == 12
+    assert found.scores.tolist() != segment_everything(predictor).scores.tolist()
+    assert AutomaticSettings().for_model(again.model.spec).thresholds == OBJECT_THRESHOLDS
+
+
+def test_tuned_file_leaves_clicks_alone(tuned, lesson):
+    before, _, path = tuned
+    after = Predictor(load_model(path))
+    after.set_image(lesson[0])
+    one, other = (each.predict([(15, 45)]) for each in (before, after))
+    np.testing.assert_array_equal(one.mask, other.mask)
+    assert path.stat().st_size < 1.5e6
+
+
+def test_tuned_file_can_be_taught_anew_and_bundled(tuned, tiny_taught, tmp_path):
+    kind, first = tuned[1:]
+    by_clicks = save_taught(first, tiny_taught[1], tmp_path / "clicks.safetensors")
+    assert not ObjectKind.of_model(load_model(by_clicks)).decoder
+    assert not [name for name in load_file(by_clicks) if name.startswith("instance_decoder")]
+    again = save_taught(by_clicks, kind, tmp_path / "again.safetensors")
+    whole = export(again, tmp_path / "whole.safetensors", bundle=True)
+    for each in (again, whole):
+        found = ObjectKind.of_model(load_model(each)).decoder.state_dict()
+        assert all(torch.equal(found[name], of) for name, of in kind.decoder.state_dict().items())
+
+
+def test_tuned_decoder_is_not_written_for_another_foundation(tuned, sam_file, tmp_path):
+    with pytest.raises(ValueError, match="tuned on tiny's encoder, which my_sam has not"):
+        save_taught(sam_file, tuned[1], tmp_path / "other.safetensors")
+
+
+def test_tuned_file_without_its_decoder_is_refused(tuned, tmp_path):
+    def without(tensors, values):
+        for name in [each for each in tensors if each.startswith("instance_decoder")][:1]:
+            del tensors[name]
+
+    path = damaged(tuned[2], without, tmp_path / "discs.safetensors")
+    with pytest.raises(ValueError, match="lacks"):
+        load_model(path)
+
+    def without_all(tensors, values):
+        for name in [each for each in tensors if each.startswith("instance_decoder")]:
+            del tensors[name]
+
+    path = damaged(tuned[2], without_all, tmp_path / "discs.safetensors")
+    with pytest.raises(ValueError, match="lacks"):
+        load_model(path)
 
 
 @pytest.mark.parametrize("ground", nightly_but((True, False), False))
@@ -146,7 +212,7 @@ def test_checkpoint_that_is_taught_keeps_its_tensors(bundle, assets, tmp_path):
     image, _, five, ground = discs()
     predictor = Predictor(load_model(source))
     predictor.set_image(np.stack([image] * 4), channel_axis=0)
-    kind = learn_kind(predictor, five, ground)
+    kind = learn_kind(predictor, five, ground, by="clicks")
     path = save_taught(source, kind, tmp_path / "taught.safetensors")
     (before, after) = (load_model(each).network.state_dict() for each in (source, path))
     assert before.keys() == after.keys()
@@ -157,7 +223,7 @@ def test_checkpoint_that_is_taught_keeps_its_tensors(bundle, assets, tmp_path):
 
 def test_taught_model_can_be_taught_anew_and_bundled(lesson, tiny_taught, tmp_path):
     predictor, kind, first = tiny_taught
-    sized = learn_kind(predictor, lesson[2])
+    sized = learn_kind(predictor, lesson[2], by="clicks")
     second = save_taught(first, sized, tmp_path / "second.safetensors")
     assert load_model(second).pixels is None
     assert read_spec(second).description.count("It looks for objects") == 1

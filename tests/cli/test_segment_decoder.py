@@ -71,3 +71,39 @@ def test_tiles_of_the_decoder_go_on_in_one_object(with_decoder, simmat):
     tiles = ("--auto.tile", "128", "--auto.tile-overlap", "32")
     assert simmat(*RUN, "out", *AUTO, *tiles).status == 0
     assert (tifffile.imread("out/a_labels.tif") == 1).all()
+
+
+@pytest.fixture
+def discs(folder):
+    """A picture of six discs, and three of them as labels."""
+    y, x = np.indices((150, 220))
+    labels = np.zeros((150, 220), np.uint16)
+    for number, (row, column) in enumerate(np.ndindex(2, 3), start=1):
+        labels[(y - 40 - 70 * row) ** 2 + (x - 35 - 70 * column) ** 2 <= 18**2] = number
+    noise = np.random.default_rng(0).normal(0, 5, labels.shape)
+    tifffile.imwrite("discs.tif", ((labels > 0) * 120 + 60 + noise).astype(np.uint8))
+    tifffile.imwrite("three.tif", np.where(labels <= 3, labels, 0).astype(np.uint16))
+    return labels
+
+
+def test_decoder_of_tiny_is_recorded_and_replayed_as_it_was(discs, simmat):
+    taught = simmat("models", "teach", "discs.tif", "--labels", "three.tif", "--name", "round")
+    assert taught.status == 0, taught.err
+    scores = []
+    for model in ("tiny", "round"):
+        run = ("segment", "discs.tif", "--model", model, "--output", model, "--prompts")
+        assert simmat(*run, "auto").status == 0
+        record = json.loads(Path(model, "discs.json").read_text())
+        assert record["settings"]["automatic"]["by"] == "decoder"
+        labels = tifffile.imread(f"{model}/discs_labels.tif")
+        assert len(np.unique(labels[discs > 0])) == 6 + (labels[discs > 0] == 0).any()
+        again = (*run[:-2], f"{model} again", "--prompts", f"{model}/discs.json")
+        assert simmat(*again).status == 0
+        first, second = (
+            Path(name, "discs_labels.tif").read_bytes() for name in (model, f"{model} again")
+        )
+        assert first == second
+        kept = simmat(*run, "auto", "--resume")
+        assert "6 objects, kept, made the same way" in kept.out
+        scores.append([each["score"] for each in record["objects"]])
+    assert scores[0] != scores[1], "the second is tuned"

@@ -296,9 +296,10 @@ def test_everything_on_tissue_finds_the_nuclei_in_level_0(slide, simmat):
 
 
 @pytest.mark.slow
-def test_killed_run_goes_on_at_its_tile_to_the_same_bytes(slide):
+@pytest.mark.parametrize("everything", [EVERYTHING, EVERYTHING[:4]], ids=["by seeds", "by decoder"])
+def test_killed_run_goes_on_at_its_tile_to_the_same_bytes(everything, slide):
     """Each in a process of its own: this one may compute with another number of threads."""
-    words = segment(*EVERYTHING, *IN_TILES, "--mpp", "0.5", "--region", "100,100,1000,1200")
+    words = segment(*everything, *IN_TILES, "--mpp", "0.5", "--region", "100,100,1000,1200")
     command = [sys.executable, "-m", "napari_simmat", *words, "--output"]
     subprocess.run([*command, "whole"], check=True)
     done = slide / "killed" / ".slide_tiles.part" / "done.json"

@@ -120,10 +120,10 @@ def test_narrow_objects_are_enlarged_by_parts_and_found_once(
     image, labels = discs(4, rows=8, columns=9)  # 8 pixels wide
     enlarged: list[tuple[int, int]] = []
 
-    def noting(predictor, plane, box, transform):
+    def noting(predictor, plane, box, transform, decoder):
         if transform.resized == (2 * box.size[0], 2 * box.size[1]):
             enlarged.append(box.size)
-        return (yield from regions_job(predictor, plane, box, transform))
+        return (yield from regions_job(predictor, plane, box, transform, decoder))
 
     regions_job = object_finder._regions_job
     monkeypatch.setattr(object_finder, "_regions_job", noting)
@@ -150,7 +150,7 @@ def test_what_the_edge_of_a_part_cuts_is_left_to_the_next(
     monkeypatch.setattr(object_finder, "PART_SIDE", 2 * 45 * scale)
     monkeypatch.setattr(object_finder, "PART_SHARED", 0)
     whole = PixelBox(0, 0, *image.shape)
-    found, _ = finish(object_finder._scale_job(predictor, (), whole, 2.0))
+    found, _ = finish(object_finder._scale_job(predictor, (), whole, 2.0, None))
     assert len([one for one in found if one.chance > 0.5]) >= 16
     assert not [one for one in found if 45 in (one.box.y1, one.box.x1)]
     assert not [one for one in found if 27 in (one.box.y0, one.box.x0)]
@@ -160,3 +160,31 @@ def test_wide_objects_are_not_enlarged(model: Model, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(object_finder, "FINE_ZOOM", None)  # it would fail
     image, _ = discs(12)
     assert sum(each.quality > 0.5 for each in proposals(model, image).known) == 12
+
+
+def test_after_a_coarse_look_the_same_is_found_as_at_once(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image, _ = discs(9, rows=3, columns=4)
+    predictor = Predictor(model, "cpu")
+    finish(predictor.open_image_job(image))
+    assert not object_finder.looks_coarsely(predictor)
+    look = finish(object_finder.coarse_look_job(predictor))
+    coarse = set(look.found)
+    assert coarse
+    assert max(coarse) == 0.5
+    decoded: list[float] = []
+    scale_job = object_finder._scale_job
+
+    def noting(predictor, plane, box, zoom, decoder):
+        decoded.append(zoom)
+        return (yield from scale_job(predictor, plane, box, zoom, decoder))
+
+    monkeypatch.setattr(object_finder, "_scale_job", noting)
+    found = finish(object_finder.find_objects_job(predictor, before=look))
+    assert not coarse & set(decoded)
+    whole = proposals(model, image)
+    assert len(found) == len(whole)
+    for number, (one, other) in enumerate(zip(found.known, whole.known, strict=True)):
+        assert (one.box, one.quality) == (other.box, other.quality)
+        assert np.array_equal(found.mask(number), whole.mask(number))

@@ -281,19 +281,21 @@ def test_line_that_closes_corrects_by_what_it_encloses(label, rows, columns, exp
     assert np.array_equal(result.mask, right)
 
 
-def test_line_around_the_object_outlines_it_whatever_was_there():
-    wide, all_of_it = np.zeros((60, 60), bool), np.ones((60, 60), bool)
+def test_positive_line_takes_nothing_away():
+    wide, line = np.zeros((60, 60), bool), loop_of((20, 41), (20, 41))
     wide[2:58, 2:58] = True
+    within = Prompt(box=(0, 0, 60, 60), points=line, scribbles=[1] * 5)
+    [result] = Refiner().refine(cast(Predictor, Scripted(wide, wide)), [within])
+    assert np.array_equal(result.mask, wide)
+
+
+def test_line_alone_outlines_the_object():
     line = loop_of((20, 41), (20, 41))
-    after_a_box = Prompt(box=(0, 0, 60, 60), points=line, scribbles=[1] * 5)
-    predictor = Scripted(wide, wide, all_of_it)
-    [result] = Refiner().refine(cast(Predictor, predictor), [after_a_box])
-    alone = Scripted(all_of_it)
+    alone = Scripted(np.ones((60, 60), bool))
     [first] = Refiner().refine(cast(Predictor, alone), [Prompt(points=line, scribbles=[1] * 5)])
-    assert np.array_equal(result.mask, first.mask)
-    assert result.mask[20:41, 20:41].all()
-    assert not result.mask[:18].any(), "1.65 pixels beyond the line the model is not asked"
-    assert result.mask[19, 20:41].all(), "but within them"
+    assert first.mask[20:41, 20:41].all()
+    assert not first.mask[:18].any(), "1.65 pixels beyond the line the model is not asked"
+    assert first.mask[19, 20:41].all(), "but within them"
 
 
 def test_click_after_an_outline_corrects_it():

@@ -8,12 +8,9 @@ from napari_simmat.engine.outlines import shape_mask
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.scribbles import (
     as_model_sees,
-    closes,
     correct_by_scribble,
     drawn_outline,
-    outlines_anew,
     pixels_along,
-    points_along,
     settle_rim,
 )
 
@@ -28,14 +25,8 @@ def without(rows: slice, columns: slice) -> np.ndarray:
     return mask
 
 
-RECTANGLE = ((5.0, 5.0), (5.0, 45.0), (25.0, 45.0), (25.0, 5.0), (6.0, 5.0))
-"""A line around rows 5 to 25, columns 5 to 45, that stops a pixel short."""
-
-
-def circle(radius, share=1.0, flat=1.0):
-    """Points around (30, 50); of a share of the turn, flattened."""
-    turn = np.linspace(0, 2 * np.pi * share, 40)
-    return np.stack([30 + flat * radius * np.sin(turn), 50 + radius * np.cos(turn)], 1)
+RECTANGLE = ((5.0, 5.0), (5.0, 45.0), (25.0, 45.0), (25.0, 5.0), (5.0, 5.0))
+"""A line around rows 5 to 25, columns 5 to 45."""
 
 
 def as_scribble(line, label=1, **named):
@@ -44,16 +35,6 @@ def as_scribble(line, label=1, **named):
 
 def share_of_wrong(found: np.ndarray, mask: np.ndarray) -> float:
     return float(np.count_nonzero(found ^ BAR) / np.count_nonzero(mask ^ BAR))
-
-
-def test_points_along_are_few_and_equally_far_apart():
-    corner = np.array([(0.0, 0.0), (0.0, 35.0), (35.0, 35.0)])
-    points = points_along(corner)
-    assert points.tolist()[0] == [0, 0]
-    assert points.tolist()[-1] == [35, 35]
-    assert len(points) == 18, "70 pixels, 4 apart or a little more"
-    assert len(points_along(10 * corner)) == 64
-    assert len(points_along(corner[:1])) == 1
 
 
 def test_pixels_along_are_those_that_the_line_passes():
@@ -117,23 +98,6 @@ def test_line_on_the_right_side_changes_nothing():
     assert np.array_equal(correct_by_scribble(BAR, [BAR], [(30, 20), (30, 80)], 1), BAR)
 
 
-@pytest.mark.parametrize(
-    ("line", "expected"),
-    [
-        (circle(20), True),
-        (circle(20, share=0.95), True),
-        (circle(20, share=0.8), False),
-        (circle(20, flat=0.1), True),
-        (circle(20, flat=0.01), False),
-        ([(0, 0), (0, 30), (0.5, 0)], False),
-        ([(5, 5)], False),
-    ],
-    ids=["circle", "nearly", "a gap", "long and thin", "there and back", "three points", "click"],
-)
-def test_line_closes_where_it_encloses_something(line, expected):
-    assert closes(line) is expected
-
-
 def test_model_sees_few_clicks_of_an_open_line():
     line = [(float(n), 3.0) for n in range(40)]
     seen = as_model_sees(as_scribble(line, box=(0, 0, 50, 20)), SHAPE)
@@ -179,33 +143,6 @@ def test_model_settles_the_rim_of_an_outline_alone():
     assert found[40, 12:88].all(), "but the rim it does"
     assert not found[20, 10:90].any()
     assert settle_rim(np.ones(SHAPE, bool), predicted)[30:].all()
-
-
-@pytest.mark.parametrize(
-    ("rows", "columns", "named", "expected"),
-    [
-        (slice(15, 45), slice(5, 95), {}, True),  # around all of it
-        (slice(22, 38), slice(20, 50), {}, True),  # within it
-        (slice(30, 55), slice(10, 40), {}, False),  # across the lower edge
-        (slice(15, 45), slice(5, 95), {"label": 0}, False),
-        (slice(30, 55), slice(10, 40), {"box": (31, 8, 55, 41)}, True),  # 24 x 30 of 25 x 33
-        (slice(30, 55), slice(10, 40), {"box": (20, 10, 55, 60)}, False),  # 25 x 30 of 35 x 50
-        (slice(38, 55), slice(10, 90), {"box": (10, 10, 55, 90)}, False),  # 17 of 45 rows
-        (slice(30, 55), slice(10, 40), {"clicks": [(50.0, 30.0)]}, True),
-        (slice(30, 55), slice(10, 40), {"clicks": [(50.0, 30.0), (25.0, 30.0)]}, False),
-    ],
-)
-def test_line_may_outline_the_object_anew(rows, columns, named, expected):
-    enclosed = np.zeros(SHAPE, bool)
-    enclosed[rows, columns] = True
-    clicks, label = named.pop("clicks", []), named.pop("label", 1)
-    prompt = Prompt(
-        points=[*clicks, *RECTANGLE],
-        labels=[1] * len(clicks) + [label] * 5,
-        scribbles=[0] * len(clicks) + [1] * 5,
-        **named,
-    )
-    assert outlines_anew(BAR, enclosed, prompt) is expected
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -40,7 +40,8 @@ class Hands:
     """The viewer, the widget, and hands on mouse and keyboard.
 
     What differs with and without a window is in the two classes below: `activate` brings the window
-    to the front, `press`, `draw` and `tap` send the mouse and a key, at positions of the world.
+    to the front, `press`, `draw` and `tap` send the mouse and a key, at positions of the world, and
+    `press_mouse`, `move_mouse` and `release_mouse` what a press consists of.
     """
 
     def __init__(self, viewer: Any, qtbot: Any) -> None:
@@ -231,14 +232,18 @@ class Hands:
         self.draw([(y0, x0), (y1, x1)], slowly=slowly)
 
     def stroke(self, path: Sequence[tuple[float, float]]) -> None:
-        """Draw a line with the tool for scribbles, and wait for the answer."""
-        self.tab.buttons.shapes.entries["scribble"].trigger()
-        self.press(*path[0])
+        """Draw a line with the pen, and wait for the answer."""
+        self.take(self.tab.buttons.tools["pen"])
+        self.begin_stroke(path)
+        self.release_mouse(*path[-1])
+        self.idle()
+
+    def begin_stroke(self, path: Sequence[tuple[float, float]]) -> None:
+        """Draw a line with the pen, and do not let go of the mouse at its end."""
+        self.press_mouse(*path[0])
         for (y0, x0), (y1, x1) in itertools.pairwise(path):
             for part in np.linspace(0, 1, 6):
-                self._move(y0 + part * (y1 - y0), x0 + part * (x1 - x0))
-        self.press(*path[-1])
-        self.idle()
+                self.move_mouse(y0 + part * (y1 - y0), x0 + part * (x1 - x0))
 
     def key(self, key: Any, modifiers: Any = NONE) -> None:
         """Press a key on the canvas, and wait for what follows."""
@@ -310,6 +315,15 @@ class Headless(Hands):
 
     def press(self, y: float, x: float) -> None:
         self._mouse("mouse_press", y, x)
+        self._mouse("mouse_release", y, x)
+
+    def press_mouse(self, y: float, x: float) -> None:
+        self._mouse("mouse_press", y, x)
+
+    def move_mouse(self, y: float, x: float) -> None:
+        self._mouse("mouse_move", y, x)
+
+    def release_mouse(self, y: float, x: float) -> None:
         self._mouse("mouse_release", y, x)
 
     def draw(self, path: Sequence[tuple[float, float]], *, slowly: bool = False) -> None:
@@ -444,6 +458,19 @@ class Window(Hands):
     def press(self, y: float, x: float) -> None:
         self._enter(True)
         QTest.mouseClick(self.canvas, LEFT, NONE, self._on_canvas(y, x))
+
+    def press_mouse(self, y: float, x: float) -> None:
+        self._enter(True)
+        QTest.mousePress(self.canvas, LEFT, NONE, self._on_canvas(y, x))
+
+    def move_mouse(self, y: float, x: float) -> None:
+        at = QPointF(self._on_canvas(y, x))
+        everywhere = self.canvas.mapToGlobal(at)
+        event = QMouseEvent(QEvent.Type.MouseMove, at, everywhere, LEFT, LEFT, NONE)
+        QApplication.sendEvent(self.canvas, event)
+
+    def release_mouse(self, y: float, x: float) -> None:
+        QTest.mouseRelease(self.canvas, LEFT, NONE, self._on_canvas(y, x))
 
     def draw(self, path: Sequence[tuple[float, float]], *, slowly: bool = False) -> None:
         self._enter(True)

@@ -22,13 +22,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from napari_simmat.models.object_decoder import ObjectDecoder
+from napari_simmat.models.object_targets import MapTargets, map_loss, map_targets
 from napari_simmat.models.tiny import TinyNetwork
 from napari_simmat.progress import Job
 from napari_simmat.training.devices import Devices
 from napari_simmat.training.run_folder import STATE_FILE, RunFolder, read_state
 from napari_simmat.training.trainer import Trainer
 from simmat_research.object_scenes import draw_object_scene
-from simmat_research.object_targets import MapTargets, map_loss, map_targets
 from simmat_research.pretrain import MuonAdamW
 from simmat_research.real_scenes import RealSource, real_drawer
 from simmat_research.scene_pool import MEAN, STD, ScenePool, augment_scene, scene_drawer, with_glare

@@ -26,26 +26,26 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from napari_simmat.annotation.pen import OpenObject, meaning_of
+from napari_simmat.annotation.prompt_grouping import ObjectPrompt
+from napari_simmat.annotation.prompt_state import Prompts
 from napari_simmat.datasets.labeled_image import LabeledImage
 from napari_simmat.engine.automatic_generator import segment_everything
-from napari_simmat.engine.automatic_postprocessing import masks_to_instances
-from napari_simmat.engine.kind_learning import weigh_masks_job
-from napari_simmat.engine.mask_proposals import propose_masks_job
+from napari_simmat.engine.kind_learning import learn_kind
 from napari_simmat.engine.masks import Mask, label_windows
 from napari_simmat.engine.object_kind import WORTHWHILE, ObjectKind, met_objects
 from napari_simmat.engine.outlines import shape_mask
+from napari_simmat.engine.pen_line import drawn_line
 from napari_simmat.engine.pixel_forest import segment_by_forest
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.refinement import Refiner
 from napari_simmat.engine.result import Result
-from napari_simmat.engine.scribbles import points_along
-from napari_simmat.engine.settings import LOOKS_THRESHOLDS, AutomaticSettings
+from napari_simmat.engine.settings import AutomaticSettings
 from napari_simmat.evaluation.ground_truth import GroundTruthObject
 from napari_simmat.evaluation.label_scores import DONE, NEARLY
 from napari_simmat.evaluation.metrics import pairwise_iou, without_covered
 from napari_simmat.models.spec import Model
-from napari_simmat.progress import finish
 from napari_simmat.training.adapting import FewShotConfig
 from napari_simmat.training.few_shot import learn_objects
 from simmat_research.pointing import Box, Point, box_around, click_into, part_at
@@ -281,7 +281,10 @@ class SimulatedUser:
                 return actions, mask
             stroke = correct(mask, true_mask, actions)
             self.time.line(stroke.length)
-            prompt = _with_scribble(prompt, points_along(stroke.line), stroke.label)
+            prompt, chosen = _with_line(prompt, drawn_line(stroke.line), stroke.label, mask)
+            if chosen:
+                self.time.press()
+                actions += 1
             actions += 1
 
     def _is_done_by_one(self, label: int, mask: Mask) -> bool:
@@ -378,16 +381,27 @@ class SimulatedUser:
         return marked
 
 
-def _with_scribble(prompt: Prompt, line: NDArray[np.float64], label: int) -> Prompt:
-    """A prompt and a scribble with points (N, 2)."""
+def _with_line(
+    prompt: Prompt, line: NDArray[np.float64], label: int, mask: Mask
+) -> tuple[Prompt, bool]:
+    """A prompt whose mask (Y, X) is shown, and a line with points (N, 2), as the pen reads it.
+
+    Also whether the user has to choose: of two readings that are near the outline is meant.
+    """
+    shown = OpenObject(ObjectPrompt(prompt, Prompts()), mask)
+    meaning = meaning_of(line, bool(label), [shown])
+    points = tuple((float(y), float(x)) for y, x in line)
+    if any(each is not None and each.reading == "outline" for each in (meaning, meaning.other)):
+        anew = Prompt(points, scribbles=(1,) * len(points), object=prompt.object)
+        return anew, meaning.reading != "outline"
     before = prompt.scribbles or (0,) * len(prompt.points)
-    number = max(before, default=0) + 1
-    return replace(
+    mended = replace(
         prompt,
-        points=(*prompt.points, *((float(y), float(x)) for y, x in line)),
-        labels=(*prompt.labels, *[label] * len(line)),
-        scribbles=(*before, *[number] * len(line)),
+        points=(*prompt.points, *points),
+        labels=(*prompt.labels, *[label] * len(points)),
+        scribbles=(*before, *[max(before, default=0) + 1] * len(points)),
     )
+    return mended, False
 
 
 class Setting(NamedTuple):
@@ -518,42 +532,27 @@ def by_pen(setting: Setting) -> Offer:
 
 
 def by_kind(setting: Setting) -> Offer:
-    """`by_second_look`; if that misses more than one in five, *Everything* by the size of five.
+    """`by_everything_and_boxes`; if that misses more than one in five, again by what five teach.
 
     Of the five the user accepts the drafts that are right, and makes the others by boxes. If more
     than `MANY_WRONG` of the new drafts lie on nothing, strokes tell where the ground is. If hardly
     any of the five is found by itself, the user goes on with the drafts from before. With a kind
     that the image before taught, that is what *Everything* looks for at first.
     """
-    user, settings = setting.user, AutomaticSettings()
-    if setting.kind is None:
-        first = by_second_look(setting)
-    else:
-        found = _first_drafts(setting, setting.predictor(), settings, setting.kind)
-        first = replace(found, drafts=True, by="boxes")
+    user = setting.user
+    found = _first_drafts(setting, setting.predictor(), AutomaticSettings(), setting.kind)
+    first = replace(found, drafts=True, by="boxes")
     right = user.right_ones(first.labels)
     if len(user.objects) - len(right) <= max(TAUGHT, MISSED * len(user.objects)):
         return first
     predictor = first.predictor
     assert predictor is not None, "it answered"
     made = user.teach(predictor, boxes=True, drafts=(first.labels, right))
-    user.time.press()
-    with user.time.waiting():
-        kind = ObjectKind.of(made)
-        settings = settings.for_model(predictor.model.spec, kind)
-        low = AutomaticSettings().with_thresholds(LOOKS_THRESHOLDS)  # the looks may need them
-        candidates = finish(propose_masks_job(predictor, low, keep_all=False, kind=kind))
-        labels = masks_to_instances(candidates, settings).labels.astype(np.int32)
+    kind, labels = _by_what_is_taught(user, predictor, made)
     if met_objects(labels, made) < WORTHWHILE * TAUGHT:
         labels = first.labels
     elif user.groundless(without_covered(labels, made > 0), made) > MANY_WRONG:
-        ground = user.stroke_ground()
-        user.time.press()
-        with user.time.waiting():
-            image = _in_unit(np.moveaxis(setting.planes(), -1, 0))
-            looks = ObjectKind.of(made, 1.0, image, ground, user.seed)
-            candidates = finish(weigh_masks_job(candidates, looks, predictor, image=image))
-            labels = masks_to_instances(candidates, low).labels.astype(np.int32)
+        kind, labels = _by_what_is_taught(user, predictor, made, user.stroke_ground())
     return replace(
         first,
         labels=without_covered(labels, made > 0),
@@ -563,13 +562,15 @@ def by_kind(setting: Setting) -> Offer:
     )
 
 
-def _in_unit(planes: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Channels (C, Y, X) from their lowest to their highest value."""
-    finite = np.where(np.isfinite(planes), planes, np.nan)
-    with np.errstate(all="ignore"):
-        low, high = (each(finite, (1, 2), keepdims=True) for each in (np.nanmin, np.nanmax))
-    unit = np.nan_to_num((finite - low) / np.maximum(high - low, 1e-12))
-    return np.asarray(unit, np.float32)
+def _by_what_is_taught(
+    user: SimulatedUser, predictor: Predictor, made: Labels, ground: Mask | None = None
+) -> tuple[ObjectKind, Labels]:
+    """A press of *Everything* that expects objects like those that are made."""
+    user.time.press()
+    with user.time.waiting():
+        kind = learn_kind(predictor, made, ground)
+        labels = segment_everything(predictor, kind=kind).labels.astype(np.int32)
+    return kind, labels
 
 
 WAYS: dict[str, Callable[[Setting], Offer]] = {

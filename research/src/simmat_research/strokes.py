@@ -12,7 +12,7 @@ from skimage.measure import find_contours
 from skimage.morphology import skeletonize
 
 from napari_simmat.engine.masks import Mask
-from napari_simmat.engine.scribbles import closes, points_along
+from napari_simmat.engine.pen_line import closes, drawn_line
 
 UNSTEADINESS = 0.2
 """How far a line lies beside the middle, root mean square, in half widths of what is wrong."""
@@ -85,7 +85,7 @@ def line_around(wrong: Mask, truth: Mask, seed: int, hand: float = 1.0) -> Strok
     if np.count_nonzero(harm) > HARM * np.count_nonzero(part):
         return None
     stroke = _around(enclosed, hand * UNSTEADINESS * half, seed)
-    return stroke._replace(label=label) if closes(points_along(stroke.line)) else None
+    return stroke._replace(label=label) if closes(drawn_line(stroke.line)) else None
 
 
 def outline_of(truth: Mask, seed: int, unsteadiness: float = OUTLINE_UNSTEADINESS) -> Stroke:

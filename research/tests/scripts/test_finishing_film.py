@@ -32,17 +32,16 @@ def user(script, qtbot):
     hands.close()
 
 
-@pytest.mark.parametrize("way", ["drafts", "boxes", "clicks"])
-def test_way_commits_every_object_and_counts_each_press(user, way):
-    getattr(user, f"finish_by_{way}")()
+def test_everything_commits_every_object_and_counts_each_press(user):
+    user.finish_by_drafts()
     outcome = user.outcome()
     assert outcome["done"] == outcome["objects"] == 4
     assert not user.given_up
     assert outcome["actions"] == user.actions.total()
-    if way == "boxes":
-        assert user.actions == {"buttons": 1, "boxes": 4, "keys": 1}
-    if way == "clicks":
-        assert user.actions == {"clicks": 4, "keys": 4}  # the tool is in hand
+    presses = outcome["actions"] - user.actions["boxes"]
+    acting = 1.2 * presses + 2.5 * user.actions["boxes"] + 0.5 * 4
+    assert user.time.acting == pytest.approx(acting)
+    assert outcome["seconds"] == pytest.approx(acting + user.time.waited, abs=0.1)
 
 
 def test_wrong_draft_is_rejected_and_missing_object_is_boxed(script, user):
@@ -54,24 +53,21 @@ def test_wrong_draft_is_rejected_and_missing_object_is_boxed(script, user):
     assert user.missing() == [2]
 
 
-def test_film_ends_beside_clicks_and_says_what_was_counted(script, tmp_path, monkeypatch):
+def test_film_ends_with_a_hand_and_says_what_was_counted(script, tmp_path, monkeypatch):
     monkeypatch.setattr(script, "WORK", tmp_path)
     monkeypatch.setattr(script, "FILM", tmp_path / "film.webp")
     monkeypatch.setattr(script, "KEPT", tmp_path / "kept.json")
-    counts = {"objects": 4, "done": 1, "actions": 2, "waited": 61.0}
-    for way in script.WAYS:
-        (tmp_path / way).mkdir()
-        about = {"said": "{objects} things", "milliseconds": 100, "faster": False, **counts}
-        abouts = [about, {**about, "done": 4, "actions": 5}]
-        for number in range(2):
-            Image.new("RGB", script.SIZE, (50 * number,) * 3).save(
-                tmp_path / way / f"{number:04d}.png"
-            )
-        (tmp_path / way / "pictures.json").write_text(json.dumps(abouts))
-        (tmp_path / way / "result.json").write_text(json.dumps(abouts[1]))
+    counts = {"objects": 4, "done": 1, "actions": 2, "seconds": 61.0}
+    about = {"said": "{objects} things", "milliseconds": 100, "faster": False, **counts}
+    abouts = [about, {**about, "done": 4, "actions": 5}]
+    for number in range(2):
+        Image.new("RGB", script.SIZE, (50 * number,) * 3).save(tmp_path / f"{number:04d}.png")
+    (tmp_path / "pictures.json").write_text(json.dumps(abouts))
+    result = {"everything": abouts[1], "by hand": {"objects": 4, "seconds": 125.0}}
+    (tmp_path / "result.json").write_text(json.dumps(result))
     script.cut()
-    assert script.counted(abouts[0]) == "1 object, 2 actions, 1:01 waited"
-    assert json.loads(script.KEPT.read_text())["clicks"]["actions"] == 5
+    assert script.counted(abouts[0]) == "1 object, 1:01 min"
+    assert json.loads(script.KEPT.read_text())["everything"]["actions"] == 5
     with Image.open(script.FILM) as film:
         assert film.n_frames >= 3
         assert np.array(film.convert("RGB")).max() == 255

@@ -138,12 +138,18 @@ class ImageSession:
         return prediction if state == self.prompt_state.on(plane) else None
 
     def set_prompts(
-        self, prompts: Prompts, *, undoable: bool = True, area_in_view: float | None = None
+        self,
+        prompts: Prompts,
+        *,
+        undoable: bool = True,
+        area_in_view: float | None = None,
+        drawn: PromptState | None = None,
     ) -> None:
         """Take over prompts that the user drew, as one command if it is to be undone.
 
         The first prompts of an object mean one as large as the newest object, or before there is
-        one, as `area_in_view`.
+        one, as `area_in_view`. A line of the pen may open an object, and have another reading:
+        `drawn` is the state that it makes.
         """
         corrected = corrected_masks(prompts, self.prompt_state, self.propagated)
         before = self.prompt_state
@@ -152,6 +158,8 @@ class ImageSession:
             newest = None if self.editor is None else self.editor.newest_area(before.order)
             area = area_in_view if newest is None else newest
         after = PromptState(prompts, before.choices, before.edited, corrected, before.order)
+        if drawn is not None:
+            after = replace(after, choices=drawn.choices, edited=drawn.edited, other=drawn.other)
         if after:
             after = replace(after, expected_area=area)
         if undoable:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -12,6 +12,7 @@ import numpy as np
 
 from napari_simmat.annotation.image_value import ImageValue
 from napari_simmat.annotation.predictions import (
+    OTHER_READING,
     Candidate,
     ChosenModel,
     Prediction,
@@ -19,14 +20,15 @@ from napari_simmat.annotation.predictions import (
     Proposed,
     StackRequest,
 )
-from napari_simmat.annotation.prompt_state import Plane
+from napari_simmat.annotation.prompt_grouping import ObjectPrompt, objects_on
+from napari_simmat.annotation.prompt_state import Plane, PromptState
 from napari_simmat.engine.embeddings import EmbeddingCache
 from napari_simmat.engine.image_stack import ChannelStack
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.refinement import ALL_PIECES, candidate_masks
 from napari_simmat.engine.remote import local_device
 from napari_simmat.engine.settings import Compute
-from napari_simmat.progress import Job, Progress, Steps
+from napari_simmat.progress import Job, Steps, as_part
 
 if TYPE_CHECKING:
     from napari_simmat.annotation.lesson import Lesson
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from napari_simmat.engine.device import DeviceInfo
     from napari_simmat.engine.naming import NamedObjects
     from napari_simmat.engine.normalization import Statistics
+    from napari_simmat.engine.object_finder import Look
     from napari_simmat.engine.object_kind import ObjectKind
     from napari_simmat.engine.part_predictor import PartPredictor
     from napari_simmat.engine.predictor import Predictor
@@ -95,6 +98,8 @@ class InferenceService:
         self._remark: tuple[object, str] = ((), "")
         self._propagator: tuple[object, Propagator] | None = None
         self._proposed: tuple[object, MaskCandidates] | None = None
+        # What the decoder found at reduced scales, until it is looked at closely.
+        self._coarse: tuple[object, Look] | None = None
         self._ahead: OrderedDict[object, MaskCandidates] = OrderedDict()
         self._statistics: dict[tuple[object, ...], Statistics] = {}
 
@@ -174,35 +179,40 @@ class InferenceService:
         A `lesson` tells what they have in common, or `kind`, that of another image, else what the
         model was taught. With words in the settings, they and the objects of a lesson on the same
         plane say what to look for. If only the ground of a lesson has changed, the masks are those
-        of before, weighed anew. A second look is left to `look_again_job`. Micro-sam's decoder,
-        where `settings.uses_decoder`, heeds neither; with a lesson `tiny` is prompted by clicks,
-        unless its decoder is asked for.
+        of before, weighed anew. A second look is left to `look_again_job`. `tiny`'s decoder is
+        tuned on a lesson; micro-sam's, where `settings.uses_decoder`, heeds neither.
         Uses a predictor of its own, because clicks may be predicted in between.
         """
         predictor = yield from self._job_predictor(request, same_image=False)
         if settings.words:
             return (yield from self._find_named_job(predictor, request, settings, lesson))
-        from napari_simmat.engine.kind_learning import known_kind, learn_kind, weigh_masks_job
+        from napari_simmat.engine.kind_learning import known_kind, weigh_masks_job
         from napari_simmat.engine.mask_proposals import propose_masks_job
         from napari_simmat.engine.next_step import SeenPlane
+        from napari_simmat.engine.object_finder import coarse_look_job, looks_coarsely
 
         spec = predictor.model.spec
         seen = SeenPlane.of(predictor.stack, request.plane)
-        is_taught = lesson is not None and spec.base.embedded and settings.by == "auto"
-        if seeds is not None or is_taught:
+        if seeds is not None:
             settings = replace(settings, by="clicks")
+        if spec.base.embedded or not settings.uses_decoder(spec):
+            kind = kind or known_kind(predictor, settings)
+            if lesson is not None:
+                kind = yield from as_part(_learn_job(predictor, lesson, settings), 0, 0.7)
         by_decoder = settings.uses_decoder(spec, kind)
-        kind = None if by_decoder else kind or known_kind(predictor, settings)
-        if lesson is not None and not by_decoder:
-            yield Progress(0, 1, "learning from committed objects")
-            kind = learn_kind(predictor, lesson.labels, lesson.ground, lesson.plane)
+        if by_decoder and kind is not None and kind.decoder is None:
+            kind = None
         settings = settings.for_model(spec, kind)
-        key = (request.encoding, settings.proposing, None if kind is None else kind.size)
+        key = (request.encoding, settings.proposing, *_sought(kind))
         if seeds is None and key in self._ahead:
             self._proposed = key, self._ahead.pop(key)
         if seeds is None and self._proposed is not None and self._proposed[0] == key:
             candidates = self._proposed[1]
         else:
+            if by_decoder and spec.base.embedded and kind is None and looks_coarsely(predictor):
+                look = yield from coarse_look_job(predictor, request.plane)
+                self._coarse = key, look
+                return Proposed(look.candidates, None, looks_again=True)
             job = propose_masks_job(predictor, settings, request.plane, seeds, kind=kind)
             candidates = yield from job
             looks_again = settings.second_look and not by_decoder
@@ -237,16 +247,24 @@ class InferenceService:
     ) -> Job[Proposed]:
         """Propose masks once more, by the size of the objects that the `first` look has found.
 
-        `propose_job` with the same request and settings then gives these at once.
+        After a coarse look `tiny`'s decoder goes on at the finer scales. `propose_job` with the
+        same request and settings then gives these at once.
         """
         predictor = yield from self._job_predictor(request, same_image=False)
         from napari_simmat.engine.automatic_generator import look_again_job
+        from napari_simmat.engine.next_step import SeenPlane
+        from napari_simmat.engine.object_finder import find_objects_job
 
         settings = settings.for_model(predictor.model.spec)
-        job = look_again_job(first, predictor, settings, request.plane, keep_all=True)
-        candidates = yield from job
-        self._proposed = (request.encoding, settings.proposing, None), candidates
-        return Proposed(candidates, None)
+        key = (request.encoding, settings.proposing, *_sought(None))
+        if self._coarse is not None and self._coarse[0] == key:
+            before, self._coarse = self._coarse[1], None
+            candidates = yield from find_objects_job(predictor, request.plane, before=before)
+        else:
+            job = look_again_job(first, predictor, settings, request.plane, keep_all=True)
+            candidates = yield from job
+        self._proposed = key, candidates
+        return Proposed(candidates, None, seen=SeenPlane.of(predictor.stack, request.plane))
 
     def propose_ahead_job(
         self, request: PredictionRequest, settings: AutomaticSettings, kind: ObjectKind
@@ -261,7 +279,7 @@ class InferenceService:
         from napari_simmat.engine.mask_proposals import propose_masks_job
 
         settings = settings.for_model(predictor.model.spec, kind)
-        key = (request.encoding, settings.proposing, kind.size)
+        key = (request.encoding, settings.proposing, *_sought(kind))
         if key in self._ahead:
             return
         self._ahead[key] = yield from propose_masks_job(
@@ -319,7 +337,7 @@ class InferenceService:
     def forget(self) -> None:
         """Drop the model, so that the next request loads it again."""
         self.predictor = self._model = None
-        self._image = self._propagator = self._proposed = None
+        self._image = self._propagator = self._proposed = self._coarse = None
         self._ahead.clear()
         self._remark = ((), "")
 
@@ -359,7 +377,14 @@ class InferenceService:
             ALL_PIECES if chosen.get(prompt) == ALL_PIECES else result.choice
             for prompt, result in zip(prompts, results, strict=True)
         ]
-        last = (prompts[-1], results[-1], choices[-1]) if results else None
+        candidates: tuple[Candidate, ...] = ()
+        if request.state.other is not None and results:
+            shown = _drawn_last(request.state, request.objects)
+            job = self._reading(request, part or self.predictor, subject, chosen)
+            masks = {choices[-1]: results[shown].mask, OTHER_READING: (yield from job)}
+            candidates = self._pictured(masks, sorted(masks, key=lambda n: masks[n].sum()), request)
+        elif results:
+            candidates = self._candidates(prompts[-1], results[-1], choices[-1], request)
         pairs = zip(prompts, results, strict=True)
         cut = part is not None and any(part.cuts(prompt, each.mask) for prompt, each in pairs)
         return Prediction(
@@ -369,24 +394,48 @@ class InferenceService:
             " ".join(filter(None, [self._remark[1], self.predictor.note])),
             tuple(choices),
             tuple(result.left_out for result in results),
-            () if last is None else self._candidates(*last, request.plane),
+            candidates,
             part is not None,
             cut,
         )
 
     def _candidates(
-        self, prompt: Prompt, result: Result, choice: int, plane: Plane
+        self, prompt: Prompt, result: Result, choice: int, request: PredictionRequest
     ) -> tuple[Candidate, ...]:
         """The masks that look different; `choice` is the one that `result` shows."""
-        from napari_simmat.engine.drawing import mask_thumbnail
-
-        assert self.predictor is not None
-        stack = self.predictor.stack
         masks = candidate_masks(prompt, result)
         masks[choice] = result.mask  # with the user's corrections
         if len(masks) < 2:
             return ()
         order = sorted(masks, key=lambda number: 0.5 if number == ALL_PIECES else number)
+        return self._pictured(masks, order, request)
+
+    def _reading(
+        self,
+        request: PredictionRequest,
+        predictor: Predictor | PartPredictor,
+        subject: Hashable,
+        chosen: Mapping[Prompt, int],
+    ) -> Job[np.ndarray]:
+        """The mask of the object of the last line, if that is read otherwise."""
+        assert self._refiner is not None
+        assert self.predictor is not None
+        other = request.state.other
+        assert other is not None
+        height, width = self.predictor.shape[-2:]
+        objects = objects_on(other, request.plane, (height, width))
+        prompt = objects[_drawn_last(other, objects)].prompt
+        [result] = yield from self._refiner.refine_job(predictor, [prompt], subject, chosen)
+        return result.mask
+
+    def _pictured(
+        self, masks: Mapping[int, np.ndarray], order: Sequence[int], request: PredictionRequest
+    ) -> tuple[Candidate, ...]:
+        """Candidates of these masks (Y, X), with pictures, in an order of their numbers."""
+        from napari_simmat.engine.drawing import mask_thumbnail
+
+        assert self.predictor is not None
+        stack, plane = self.predictor.stack, request.plane
         return tuple(
             Candidate(
                 number,
@@ -464,6 +513,17 @@ class InferenceService:
         return self._statistics[key]
 
 
+def _drawn_last(state: PromptState, objects: Sequence[ObjectPrompt]) -> int:
+    """Which of the objects holds the last line."""
+    last = state.prompts.outlines[-1].vertices
+    holders = (
+        number
+        for number, each in enumerate(objects)
+        if any(outline.vertices == last for outline in each.source.outlines)
+    )
+    return next(holders, len(objects) - 1)
+
+
 def _nothing_job() -> Job[None]:
     yield from ()
 
@@ -489,3 +549,18 @@ def remark(values: np.ndarray) -> str:
         share = max(1, round(100 * missing / values.size))
         return f"{share} % of the values are no data (NODATA, NaN, infinity), and count as lowest."
     return ""
+
+
+def _learn_job(
+    predictor: Predictor, lesson: Lesson, settings: AutomaticSettings
+) -> Job[ObjectKind]:
+    from napari_simmat.engine.kind_learning import learn_kind_job
+
+    by = "decoder" if settings.uses_decoder(predictor.model.spec) else "clicks"
+    job = learn_kind_job(predictor, lesson.labels, lesson.ground, lesson.plane, by=by)
+    return (yield from job)
+
+
+def _sought(kind: ObjectKind | None) -> tuple[object, object]:
+    """What of a kind the proposed masks depend on, before they are weighed."""
+    return (None, None) if kind is None else (kind.size, kind.decoder)

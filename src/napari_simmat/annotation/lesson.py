@@ -21,7 +21,7 @@ from napari_simmat.engine.coordinates import AxisOrder, transposed_view
 from napari_simmat.engine.masks import ObjectMask, bounding_box, compact_labels
 from napari_simmat.engine.object_kind import MIN_GROUND
 from napari_simmat.engine.outlines import shape_mask
-from napari_simmat.engine.scribbles import closes
+from napari_simmat.engine.pen_line import closes
 from napari_simmat.engine.sifting import MIN_EXAMPLES
 
 GROUND_RADIUS = 6.0

@@ -9,8 +9,14 @@ from napari_simmat.annotation.drafts import Draft, DraftEdit
 from napari_simmat.annotation.history import LayerEdit, NewObject, Provenance
 from napari_simmat.annotation.image_session import ImageSession
 from napari_simmat.annotation.label_editor import LabelEditor, Overlap
-from napari_simmat.annotation.predictions import Prediction
-from napari_simmat.annotation.prompt_state import EditedObject, Plane, Prompts, PromptState
+from napari_simmat.annotation.predictions import OTHER_READING, Prediction
+from napari_simmat.annotation.prompt_state import (
+    EditedObject,
+    Plane,
+    Prompts,
+    PromptState,
+    swapped,
+)
 from napari_simmat.engine.masks import ObjectMask
 
 MIN_VISIBLE = 0.5
@@ -179,6 +185,8 @@ def next_choice(prediction: Prediction) -> int | None:
 
 def with_choice(state: PromptState, prediction: Prediction, choice: int) -> PromptState:
     """The prompts once another candidate is chosen for the last object; 0 for the model's own."""
+    if choice == OTHER_READING:
+        return swapped(state)
     prompt = prediction.objects[-1].prompt
     others = tuple(each for each in state.choices if each[0] != prompt)
     chosen = ((prompt, choice),) if choice else ()

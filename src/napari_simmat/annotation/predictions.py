@@ -15,9 +15,9 @@ from napari_simmat.annotation.image_value import ImageValue
 from napari_simmat.annotation.prompt_grouping import ObjectPrompt
 from napari_simmat.annotation.prompt_state import Plane, Position, Prompts, PromptState
 from napari_simmat.engine.outlines import shape_mask
+from napari_simmat.engine.pen_line import closes
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.refinement import ALL_PIECES
-from napari_simmat.engine.scribbles import closes
 from napari_simmat.engine.settings import Compute, PropagationSettings
 
 if TYPE_CHECKING:
@@ -39,6 +39,9 @@ MARKS_COVERED = (
     "{marks} still in the mask: scribble over what does not belong, or try another (<key:cycle>)."
 )
 LARGER_AROUND = "A much larger object contains it: <key:cycle>, or its picture below."
+READ_OTHERWISE = "The line may also mean the other picture: <key:cycle>, or click it."
+OTHER_READING = -2
+"""Number of the candidate that reads the last line otherwise."""
 _MUCH_LARGER = 4
 """Times the pixels of the mask that a click shows first."""
 
@@ -153,6 +156,8 @@ def _choice_text(prediction: Prediction) -> str:
     left_out = sum(prediction.left_out)
     largest = max((each.area for each in prediction.candidates), default=0)
     shown = np.count_nonzero(prediction.masks[-1]) if prediction.masks else 0
+    if OTHER_READING in numbers:
+        return READ_OTHERWISE
     if choice == ALL_PIECES:
         return WITH_SMALL_PIECES
     if choice and numbers:
@@ -184,7 +189,7 @@ def contradicted(prediction: Prediction) -> tuple[int, int]:
     """
     outside = inside = 0
     for each, mask in zip(prediction.objects, prediction.masks, strict=True):
-        for vertices, label in _marks(each.source):
+        for vertices, label in _latest_marks(each.source):
             held = mask[_pixels([vertex[-2:] for vertex in vertices], mask.shape)].mean() >= 0.5
             outside += bool(label) and not held
             inside += held and not label
@@ -197,6 +202,16 @@ def _pixels(line: Sequence[Position], shape: tuple[int, ...]) -> tuple[NDArray[n
         return np.nonzero(shape_mask("polygon", line, (shape[0], shape[1])))
     at = np.floor(np.array(line) + 0.5).astype(np.intp)
     return tuple(np.clip(at, 0, np.array(shape) - 1).T)
+
+
+def _latest_marks(prompts: Prompts) -> list[tuple[tuple[Position, ...], int]]:
+    """The marks that no line that closes came after: such a line is always followed."""
+    closed = [each for each in prompts.outlines if each.kind == "path" and closes(each.vertices)]
+    if not closed:
+        return _marks(prompts)
+    last = prompts.outlines.index(closed[-1])
+    kept = range(closed[-1].after, len(prompts.points))
+    return _marks(prompts.with_points(kept, prompts.outlines[last:]))
 
 
 def _marks(prompts: Prompts) -> list[tuple[tuple[Position, ...], int]]:

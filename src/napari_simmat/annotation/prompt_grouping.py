@@ -23,9 +23,9 @@ from napari_simmat.annotation.prompt_state import (
 from napari_simmat.engine.coordinates import BoxCorners
 from napari_simmat.engine.masks import ObjectMask, interior_point
 from napari_simmat.engine.outlines import box_and_mask
+from napari_simmat.engine.pen_line import MOST, closes, points_along
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.refinement import MIN_CLICK_CENTRALITY
-from napari_simmat.engine.scribbles import closes, points_along
 
 ONLY_NEGATIVE = (
     "There are only negative marks: put a positive one on the object, or press Segment everything "
@@ -46,6 +46,8 @@ class ObjectPrompt:
     """The user prompts that belong to this object, renumbered as group 0."""
     number: int | None = None
     """Which of the propagated objects it corrects; None for other objects."""
+    group: int = 0
+    """That of its prompts in `Prompts`; 0 of a shape that the nearest marks correct."""
 
 
 def objects_on(
@@ -56,7 +58,8 @@ def objects_on(
     An edited object comes first. Each rectangle, ellipse, polygon and mask is an object; points of
     group 0 correct the one that contains them, the smallest if several do, otherwise the nearest.
     Where there is none, the points of group 0 are one object. Every further group is an object of
-    its own. Points correct an object that was propagated to this plane.
+    its own, or corrects the polygon of that group. Points correct an object that was propagated to
+    this plane.
 
     Raises
     ------
@@ -67,7 +70,7 @@ def objects_on(
     for each in _grouped(state, plane, shape_yx):
         if not _is_absent(each):
             prompt = _prompt(each, plane, shape_yx, state.expected_area)
-            objects.append(ObjectPrompt(prompt, each.source, each.number))
+            objects.append(ObjectPrompt(prompt, each.source, each.number, each.group))
     return tuple(objects)
 
 
@@ -113,6 +116,7 @@ class _Object:
     scribbles: list[int] = field(default_factory=list)
     source: Prompts = field(default_factory=Prompts)
     number: int | None = None
+    group: int = 0
 
     def add(self, mark: _Mark) -> None:
         self.points += mark.dots
@@ -120,7 +124,11 @@ class _Object:
         number = max(self.scribbles, default=0) + 1 if len(mark.dots) > 1 else 0
         self.scribbles += [number] * len(mark.dots)
         here = len(self.source.points)
-        outlines = tuple(replace(each, after=here) for each in mark.source.outlines)
+        group = 0 if self.extent is None else self.group  # a shape names its marks
+        outlines = tuple(
+            replace(each, after=here, group=group if each.kind == "path" else each.group)
+            for each in mark.source.outlines
+        )
         self.source += replace(mark.source, outlines=outlines)
 
 
@@ -133,11 +141,14 @@ def _grouped(state: PromptState, plane: Plane, shape_yx: tuple[int, int]) -> lis
     if not claimants:
         claimants = [_propagated(each, shape_yx) for each in state.on(plane).propagated]
     last = max((each.number or 0 for each in claimants), default=0)
+    drawn = {each.group: each for each in claimants if each.group}
     groups: dict[int, _Object] = {}
     for mark in _marks(prompts):
-        if mark.group != 0 or not claimants:
+        if mark.group in drawn:
+            owner = drawn[mark.group]
+        elif mark.group != 0 or not claimants:
             number = last + mark.group if last else None
-            owner = groups.setdefault(mark.group, _Object(number=number))
+            owner = groups.setdefault(mark.group, _Object(number=number, group=mark.group))
         elif edited is not None:
             owner = edited
         else:
@@ -249,6 +260,8 @@ def _edited(
         return None
     refined = _Object(mask=edited.kept.on_plane(edited.plane, shape_yx))
     for drawn in around:
+        if drawn.group:
+            return drawn  # outlined anew by the pen
         refined = replace(drawn, extent=refined.extent, mask=refined.mask)
     return refined
 
@@ -262,12 +275,13 @@ def _enclosed(outline: Outline, shape_yx: tuple[int, int]) -> _Object:
     vertices = [vertex[-2:] for vertex in outline.vertices]
     box, mask = box_and_mask(outline.kind, vertices, shape_yx)
     if outline.kind == "polygon" and len(vertices) >= FREEHAND:
-        around = _Object(box)
-        line = points_along(np.array([*vertices, vertices[0]], dtype=float))
+        around = _Object(box, group=outline.group)
+        chosen = np.linspace(0, len(vertices), min(len(vertices), MOST), endpoint=False).astype(int)
+        line = [vertices[number] for number in (*chosen, 0)]
         dots = [(float(y), float(x)) for y, x in line]
         around.add(_Mark(dots, 1, 0, Prompts(outlines=(outline,))))
         return around
-    return _Object(box, box, mask, source=Prompts(outlines=(outline,)))
+    return _Object(box, box, mask, source=Prompts(outlines=(outline,)), group=outline.group)
 
 
 def _given(mask: ObjectMask, plane: Plane, shape_yx: tuple[int, int]) -> _Object:
@@ -294,7 +308,8 @@ def _marks(prompts: Prompts) -> list[_Mark]:
     for outline in prompts.outlines:
         if outline.kind == "path":
             line = np.array([vertex[-2:] for vertex in outline.vertices], dtype=float)
-            dots = [(float(y), float(x)) for y, x in points_along(line)]
+            kept = line if closes(line) else points_along(line)
+            dots = [(float(y), float(x)) for y, x in kept]
             source = Prompts(outlines=(replace(outline, group=0),))
             mark = _Mark(dots, outline.label, outline.group, source)
             made.append((min(outline.after, len(prompts.points)) - 0.5, mark))

@@ -29,14 +29,16 @@ class Outline:
     """One drawn shape."""
 
     kind: ShapeKind
-    """A path is a scribble over the object (or over background); the others enclose an object."""
+    """A path is a line over the object (or over background), or around a part if it ends where it
+    begins; the others enclose an object.
+    """
     vertices: tuple[Position, ...]
     """In napari's convention: the corners of a rectangle, or of the box around an ellipse. Pixel k
     reaches from k - 0.5 to k + 0.5.
     """
     label: int = 1
     group: int = 0
-    """Of a path, as for a point in `Prompts`."""
+    """Of a path, as for a point in `Prompts`; of a polygon the group of the marks that mend it."""
     after: int = 0
     """How many points were there before it was drawn."""
 
@@ -76,6 +78,18 @@ class Prompts:
     def count(self) -> int:
         """Number of points, shapes and masks."""
         return len(self.points) + len(self.outlines) + len(self.masks)
+
+    @property
+    def last_group(self) -> int:
+        """The group of the last object that points make; 0 without points."""
+        drawn = {each.group for each in self.outlines if each.kind == "polygon"}
+        paths = (each.group for each in self.outlines if each.kind == "path")
+        return max({*self.groups, *paths} - drawn, default=0)
+
+    @property
+    def next_group(self) -> int:
+        """A group that nothing belongs to yet; 0 if there are no prompts."""
+        return max((*self.groups, *(each.group for each in self.outlines)), default=-1) + 1
 
     @property
     def flat(self) -> Prompts:
@@ -157,6 +171,8 @@ class PromptState:
     """The view; empty for the usual one."""
     expected_area: Annotated[float | None, {"omit_default": True}] = None
     """Pixels on a plane of what the first prompt probably means, as `ImageSession` guessed."""
+    other: Annotated[PromptState | None, {"omit_default": True}] = None
+    """That of the plane of the last line, if the line may also be read otherwise (`pen`)."""
 
     def __bool__(self) -> bool:
         return bool(self.prompts or self.edited)
@@ -174,7 +190,9 @@ class PromptState:
         """The state of `plane`; it keeps all choices."""
         edited = tuple(each for each in self.edited if each.plane == plane)
         propagated = tuple(each for each in self.propagated if each.plane == plane)
-        return replace(self, prompts=self.prompts.on(plane), edited=edited, propagated=propagated)
+        other = self.other if self.other and self.other.on(plane) else None
+        here = self.prompts.on(plane)
+        return replace(self, prompts=here, edited=edited, propagated=propagated, other=other)
 
     def off(self, plane: Plane) -> PromptState:
         """What remains when everything on `plane` is closed."""
@@ -182,7 +200,8 @@ class PromptState:
         choices = tuple(each for each in self.choices if each[0].plane != plane)
         propagated = tuple(each for each in self.propagated if each.plane != plane)
         left = PromptState(self.prompts.off(plane), choices, edited, propagated, self.order)
-        return replace(left, expected_area=self.expected_area) if left else left
+        other = self.other if self.other and not self.other.on(plane) else None
+        return replace(left, expected_area=self.expected_area, other=other) if left else left
 
     def planes(self) -> list[Plane]:
         """The planes with a prompt or an edited object, ascending."""
@@ -191,6 +210,24 @@ class PromptState:
         planes |= {plane_of(outline.vertices[0]) for outline in prompts.outlines}
         planes |= {tuple(mask.corner[:-2]) for mask in prompts.masks}
         return sorted(planes | {each.plane for each in self.edited})
+
+
+def swapped(state: PromptState) -> PromptState:
+    """The prompts once the last line is read in the other way; the first way becomes the other."""
+    other = state.other
+    assert other is not None
+    [plane] = other.planes()
+    kept = state.off(plane)
+    before = len(kept.prompts.points)
+    outlines = other.prompts.outlines
+    moved = tuple(replace(each, after=each.after + before) for each in outlines)
+    return replace(
+        state,
+        prompts=kept.prompts + replace(other.prompts, outlines=moved),
+        choices=tuple(dict.fromkeys((*state.choices, *other.choices))),
+        edited=kept.edited + other.edited,
+        other=replace(state.on(plane), other=None),
+    )
 
 
 def corrected_masks(

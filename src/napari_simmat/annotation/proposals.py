@@ -18,7 +18,7 @@ from napari_simmat.annotation.prompt_state import Plane
 from napari_simmat.engine.automatic_postprocessing import Instances, masks_to_instances
 from napari_simmat.engine.coordinates import AxisOrder
 from napari_simmat.engine.masks import ObjectMask
-from napari_simmat.engine.object_kind import WORTHWHILE, met_objects
+from napari_simmat.engine.object_kind import WORTHWHILE, ObjectKind, met_objects
 from napari_simmat.engine.settings import BY_EXAMPLES
 from napari_simmat.engine.sifting import Sifted
 from napari_simmat.progress import Job, Progress
@@ -32,6 +32,7 @@ Sift = Callable[[Instances], Job[Sifted]]
 FOUND = "{} found."
 EXPECTED = "Expected: the size of {objects}, {side:.0f} pixels across."
 EXPECTED_LOOKS = "Expected: the size ({side:.0f} pixels across) and looks of {objects}."
+EXPECTED_ALIKE = "Expected: objects like {objects}."
 LOOKED_FOR = "Looked for: {}."
 LIKE_OBJECTS = "what is like {}"
 MORE_GROUND = "Mark more ground to tell their looks, too."
@@ -110,7 +111,10 @@ def choose_drafts_job(
     instances = masks_to_instances(candidates, settings)
     yield Progress(0, 1, "comparing with committed objects")
     step = _next_step(proposals, instances, settings, known)
-    by_itself = "" if known.committed is None else found_by_itself(instances, known.committed)
+    # A tuned decoder was shown the committed objects themselves: that it finds them says nothing.
+    by_itself = ""
+    if known.committed is not None and not candidates.disjoint:
+        by_itself = found_by_itself(instances, known.committed)
     instances, left_out = _without_committed(instances, proposals, known)
     like = ""
     if sift is not None and len(instances):
@@ -149,10 +153,12 @@ def _next_step(
     return "" if step is None or (step.shows_one and filtered) else step.in_controls
 
 
-def expected(lesson: Lesson, image: str = "") -> str:
-    """What a lesson lets expect, in words; of another image its name."""
+def expected(lesson: Lesson, image: str = "", kind: ObjectKind | None = None) -> str:
+    """What a lesson, or the kind that it taught, lets expect; of another image its name."""
     text = EXPECTED_LOOKS if lesson.tells_looks else EXPECTED
-    if lesson.ground is not None and not lesson.tells_looks:
+    if kind is not None and kind.decoder is not None:
+        text = EXPECTED_ALIKE
+    elif lesson.ground is not None and not lesson.tells_looks:
         text = f"{text} {MORE_GROUND}"
     objects = pluralize(lesson.count, "committed object")
     named = f"{objects} of {image}" if image else objects

@@ -33,6 +33,7 @@ from napari_simmat.annotation.object_changes import (
     without_edited,
     write_objects,
 )
+from napari_simmat.annotation.pen import drawn_state
 from napari_simmat.annotation.predictions import ChosenModel, Prediction, PredictionRequest
 from napari_simmat.annotation.prompt_grouping import objects_on
 from napari_simmat.annotation.prompt_state import Outline, Plane, Prompts, PromptState, ShapeKind
@@ -44,6 +45,7 @@ from napari_simmat.annotation.session_log import SessionLog
 from napari_simmat.annotation.session_replay import Replayed
 from napari_simmat.batch.outputs import save_objects_job
 from napari_simmat.checkpoints.registry import model_reference
+from napari_simmat.engine.pen_line import drawn_line
 from napari_simmat.engine.settings import AutomaticSettings, ChannelSelection, Compute
 from napari_simmat.engine.table_settings import DEFAULT_STATISTICS, TableSettings
 from napari_simmat.progress import Job, Progress, finish
@@ -203,7 +205,7 @@ class Session:
         plane = self._plane(plane)
         before = self._state.prompts
         here = before.on(plane)
-        last = max(here.groups, default=0)
+        last = here.last_group
         point = Prompts(
             points=((*map(float, plane), float(y), float(x)),),
             labels=(ON_OBJECT if positive else ON_GROUND,),
@@ -230,8 +232,11 @@ class Session:
         Parameters
         ----------
         kind
-            ``"path"`` is a scribble: it mends a mask that is there along its line, or, if it
-            closes, by what it encloses; without a mask one that closes outlines the object.
+            ``"path"`` is a line of the pen. One that comes back within 12 pixels of its start
+            closes: it outlines an object, adds what it encloses to the mask, or, negative, takes
+            it away; one around the whole mask outlines its object anew. Another is a scribble,
+            which mends the mask along the line. Where nothing is open, a line over a committed
+            object opens that. If a line may mean two things, `other_mask` takes the other one.
             ``"rectangle"``, ``"ellipse"`` and ``"polygon"`` enclose.
         vertices
             (N, 2); the corners of a rectangle, or of the box around an ellipse. Pixel k reaches
@@ -244,11 +249,13 @@ class Session:
         if len(vertices) < FEWEST_VERTICES.get(kind, 0) or kind not in FEWEST_VERTICES:
             raise ValueError(NO_SHAPE.format(kind))
         plane = self._plane(plane)
+        if kind == "path":
+            line = drawn_line([(float(y), float(x)) for y, x in vertices])
+            _, drawn = drawn_state(self._state, plane, line, positive)
+            return self._prompt(drawn.prompts, plane, drawn)
         before = self._state.prompts
         at = tuple((*map(float, plane), float(y), float(x)) for y, x in vertices)
-        group = max(before.on(plane).groups, default=0)
-        label, after = ON_OBJECT if positive else ON_GROUND, len(before.points)
-        outline = Outline(kind, at, label, group, after)
+        outline = Outline(kind, at)
         return self._prompt(replace(before, outlines=(*before.outlines, outline)), plane)
 
     def other_mask(self, *, plane: Plane = ()) -> Prediction:
@@ -267,9 +274,11 @@ class Session:
         if kept != self._state.prompt_state:
             self._do("clearing", kept)
 
-    def _prompt(self, prompts: Prompts, plane: Plane) -> Prediction:
+    def _prompt(
+        self, prompts: Prompts, plane: Plane, drawn: PromptState | None = None
+    ) -> Prediction:
         before = self._state.prompt_state
-        self._state.set_prompts(prompts)
+        self._state.set_prompts(prompts, drawn=drawn)
         try:
             return self._predict(plane)
         except Exception:
@@ -378,7 +387,8 @@ class Session:
             job = self._service.look_again_job(request, settings, proposed.candidates)
             proposed = self._run(job)
         if lesson is not None and proposed.kind is not None:
-            self._state.taught = KindTaught(request.model, proposed.kind, expected(lesson))
+            text = expected(lesson, kind=proposed.kind)
+            self._state.taught = KindTaught(request.model, proposed.kind, text)
         proposals = Proposals(
             self._state, request, None, (), plane, lesson=lesson, candidates=proposed.candidates
         )

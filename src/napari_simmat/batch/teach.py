@@ -14,7 +14,7 @@ from napari_simmat.datasets.label_folder import read_labels_of
 from napari_simmat.engine.settings import AutomaticSettings, ChannelSelection, Compute
 from napari_simmat.evaluation.metrics import match_at_thresholds
 from napari_simmat.io.readers import add_channels, open_image
-from napari_simmat.progress import Job, Progress, as_part
+from napari_simmat.progress import Job, as_part
 
 if TYPE_CHECKING:
     from napari_simmat.engine.object_kind import ObjectKind
@@ -90,7 +90,7 @@ def teach_job(model: str | Path, lesson: LessonFiles, compute: Compute) -> Job[L
         If a file cannot be used, there are too few objects, or the channels do not fit the model.
     """
     from napari_simmat.checkpoints.loading import load_model_job
-    from napari_simmat.engine.kind_learning import learn_kind
+    from napari_simmat.engine.kind_learning import learn_kind_job
     from napari_simmat.engine.predictor import Predictor
 
     image = open_image(lesson.image)
@@ -110,15 +110,15 @@ def teach_job(model: str | Path, lesson: LessonFiles, compute: Compute) -> Job[L
     loaded = yield from as_part(load_model_job(model), 0, 0.4)
     predictor = Predictor(loaded, **asdict(compute))
     yield from as_part(predictor.open_image_job(**opened.as_read), 0.4, 0.5)
-    yield Progress(50, 100, "learning from the objects")
     here = None if ground is None else ground[plane]
-    kind = learn_kind(predictor, labels[plane], here, plane)
+    learning = learn_kind_job(predictor, labels[plane], here, plane)
+    kind = yield from as_part(learning, 0.5, 0.7)
     if max(shape[-2:]) > 2 * AutomaticSettings().tile_side:
         return LessonResult(kind, counts[plane])
     known = labels[plane]
     looking = _shown_job(predictor, known, plane, None)
-    before = yield from as_part(looking, 0.5, 0.75, after=" without what it was shown")
-    after = yield from as_part(_shown_job(predictor, known, plane, kind), 0.75, 1)
+    before = yield from as_part(looking, 0.7, 0.85, after=" without what it was shown")
+    after = yield from as_part(_shown_job(predictor, known, plane, kind), 0.85, 1)
     return LessonResult(kind, counts[plane], before, after)
 
 

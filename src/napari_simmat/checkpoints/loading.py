@@ -131,11 +131,14 @@ def assemble_job(name_or_path: str | Path) -> Job[AssembledModel]:
         spec = replace(spec, base=replace(spec.base, sha256=content))
     yield Progress(40, 100, f"Reading {entry.name}")
     tensors, pixels = split_pixels(path, read_tensors(path), spec)
+    own: dict[str, Tensor] = {}
+    if spec.finds_instances:
+        tensors, own = split_decoder(tensors)
+        is_tuned = spec.kind is not None and spec.kind.decoder
+        if own or is_tuned or card.holds_all:
+            check_decoder(path, own)
     if card.holds_all:
-        decoder = None
-        if spec.finds_instances:
-            tensors, decoder = split_decoder(tensors)
-            check_decoder(path, decoder)
+        decoder = own if spec.finds_instances else None
         network = yield from _build_network_job(path, spec)
         _check_fit(path, tensors, network)
         words = _vocabulary_of(spec, path)
@@ -146,7 +149,9 @@ def assemble_job(name_or_path: str | Path) -> Job[AssembledModel]:
     yield Progress(60, 100, f"Reading {spec.base.name}")
     below = read_sam_weights(base) if holds_plain_weights(base) else read_tensors(base)
     below, decoder = split_decoder(below)
-    if decoder:
+    if own:
+        decoder = own
+    elif decoder:
         spec = replace(spec, instance_decoder="here")
         check_decoder(base, decoder)
     elif spec.finds_instances:  # it holds but what was trained

@@ -18,6 +18,7 @@ from napari_simmat.checkpoints.loading import (
     pixels_fault,
     split_decoder,
     split_pixels,
+    with_decoder_names,
 )
 from napari_simmat.checkpoints.registry import ModelEntry, find_model
 from napari_simmat.checkpoints.sam_weights import holds_plain_weights
@@ -33,6 +34,10 @@ DESCRIPTION = "{before} {it} {side:.0f} pixels of its input across{looks}."
 OTHER_CHANNELS = (
     "The kind of objects was learned from other channels than the {1} of this model (on {0}), so "
     "{2} was not written. Learn it with a predictor of this model."
+)
+OTHER_FOUNDATION = (
+    "The decoder was tuned on tiny's encoder, which {} has not, so {} was not written. Learn it "
+    "with a predictor of this model."
 )
 LOOKS = " that look like those it was shown"
 
@@ -81,12 +86,18 @@ def save_taught_job(model: str | Path, kind: ObjectKind, path: str | Path) -> Jo
         spec = replace(spec, training={}, metrics={}, license=binding, author="", date="")
     else:
         tensors, _ = split_pixels(source, read_tensors(source), card.spec)
-        tensors, _ = split_decoder(tensors)  # it looks for no kind of objects
+        tensors, _ = split_decoder(tensors)  # a kind has its own
         bundled = card.holds_all
         before = spec.description.partition(IT_LOOKS)[0].strip()
-    looks = LOOKS if kind.looks else ""
+    looks = LOOKS if kind.looks or kind.decoder else ""
     words = DESCRIPTION.format(before=before, it=IT_LOOKS, side=kind.side, looks=looks).strip()
     spec = replace(spec, name=path.stem, kind=kind.spec, description=words)
+    if kind.decoder is not None:
+        if not spec.base.embedded:
+            raise ValueError(OTHER_FOUNDATION.format(spec.base.name, path.name))
+        spec = replace(spec, instance_decoder="here")
+        own = {name: each.half().cpu() for name, each in kind.decoder.state_dict().items()}
+        tensors |= with_decoder_names(own)
     pixels = None if kind.looks is None else kind.looks.pixels
     if pixels is not None and pixels_fault(pixels, spec):
         raise ValueError(OTHER_CHANNELS.format(spec.base.name, len(spec.channels), path.name))

@@ -113,7 +113,10 @@ def _tile_masks_job(
     """
     if settings.uses_decoder(predictor.model.spec, kind):
         within = _settings_within(settings, tile, max_pixels)
-        found = yield from decode_objects_job(predictor, within, plane, tile, keep=False)
+        decoder = None if kind is None else kind.decoder
+        found = yield from decode_objects_job(
+            predictor, within, plane, tile, keep=False, decoder=decoder
+        )
         if tissue is not None and len(found):
             middles = [np.add(each.box[:2], each.box[2:]) / 2 - 0.5 for each in found.known]
             found = found.only(tissue.holds(np.array(middles) + np.array([tile.y0, tile.x0])))

@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -285,3 +285,10 @@ class TransposedArray:
         pairs = zip(self._order, whole, strict=True)
         left = [axis for axis, part in pairs if isinstance(part, slice)]
         return values.transpose([sorted(left).index(axis) for axis in left])
+
+
+def zoomed(native: InputTransform, zoom: float) -> InputTransform:
+    """The transform to an input that is `zoom` times as large, padded to multiples of 32."""
+    rows, columns = (max(1, round(side * zoom)) for side in native.resized)
+    padded = -(-rows // 32) * 32, -(-columns // 32) * 32
+    return replace(native, resized=(rows, columns), padded=padded)

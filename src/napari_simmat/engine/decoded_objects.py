@@ -53,6 +53,7 @@ def decode_objects_job(
     box: PixelBox | None = None,
     *,
     keep: bool = True,
+    decoder: ObjectDecoder | None = None,
 ) -> Job[MaskCandidates]:
     """Find the objects of a plane, or of a part of it, by the model's decoder.
 
@@ -66,6 +67,8 @@ def decode_objects_job(
         Which plane, and which part of it; by default all. The masks are in the part's pixels.
     keep
         Whether the embedding is cached.
+    decoder
+        In place of the model's own, where that is `tiny`'s.
 
     Returns
     -------
@@ -74,7 +77,7 @@ def decode_objects_job(
         they meet an object (`object_finder`); their stability is 1.
     """
     if isinstance(predictor.model.decoder, ObjectDecoder):
-        return (yield from find_objects_job(predictor, plane, box))
+        return (yield from find_objects_job(predictor, plane, box, decoder))
     height, width = predictor.shape[-2:]
     box = box or PixelBox(0, 0, height, width)
     with predictor.keeping_plane():

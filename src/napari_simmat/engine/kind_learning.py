@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from napari_simmat._text import format_shape
 from napari_simmat.engine.automatic_postprocessing import MaskCandidates, PixelBox
 from napari_simmat.engine.coordinates import InputTransform
+from napari_simmat.engine.decoder_tuning import tune_decoder_job
 from napari_simmat.engine.object_kind import ObjectKind
 from napari_simmat.engine.settings import LOOKS_THRESHOLDS, AutomaticSettings
 from napari_simmat.models.expected_size import ExpectedSize
-from napari_simmat.progress import Job
+from napari_simmat.models.object_decoder import ObjectDecoder
+from napari_simmat.progress import Job, Progress, finish
 
 if TYPE_CHECKING:
     from napari_simmat.engine.predictor import Predictor
@@ -27,6 +29,7 @@ def learn_kind(
     ground: NDArray[np.bool_] | None = None,
     plane: tuple[int, ...] = (),
     seed: int = 0,
+    by: str = "auto",
 ) -> ObjectKind:
     """Learn what some objects of a plane have in common, for `segment_everything`.
 
@@ -37,11 +40,14 @@ def learn_kind(
     labels
         (Y, X) ids of at least three objects; 0 where nothing is known.
     ground
-        (Y, X), where there is surely no object. Without it only their size is learned.
+        (Y, X), where there is surely no object. Without it clicks learn their size alone.
     plane
         Index along the image's axes before Y and X.
     seed
         Of what is drawn at random.
+    by
+        How such objects are to be found, as in `AutomaticSettings`: `tiny`'s decoder is tuned on
+        them unless they are found by clicks.
 
     Raises
     ------
@@ -53,14 +59,33 @@ def learn_kind(
     >>> kind = learn_kind(predictor, labels_of_five, ground=strokes)
     >>> segment_everything(predictor, kind=kind)
     """
+    return finish(learn_kind_job(predictor, labels, ground, plane, seed, by))
+
+
+def learn_kind_job(
+    predictor: Predictor,
+    labels: NDArray[Any],
+    ground: NDArray[np.bool_] | None = None,
+    plane: tuple[int, ...] = (),
+    seed: int = 0,
+    by: str = "auto",
+) -> Job[ObjectKind]:
+    """Learn a kind like `learn_kind`, step by step."""
     height, width = predictor.shape[-2:]
     for given in (labels, ground):
         if given is not None and given.shape != (height, width):
             size = f"{format_shape(given.shape)} instead of {height} x {width}"
             raise ValueError(f"Labels and ground must have the size of a plane; got {size}.")
     enlarged = enlargement(predictor, PixelBox(0, 0, height, width))
-    image = None if ground is None else unit_planes(predictor, plane)
-    return ObjectKind.of(labels, enlarged, image, ground, seed)
+    yield Progress(0, 1, "learning from the objects")
+    if by == "clicks" or not isinstance(predictor.model.decoder, ObjectDecoder):
+        image = None if ground is None else unit_planes(predictor, plane)
+        return ObjectKind.of(labels, enlarged, image, ground, seed)
+    kind = ObjectKind.of(labels, enlarged)
+    objects = np.searchsorted(np.unique(labels[labels > 0]), labels, side="right")
+    objects = np.where(labels > 0, objects, 0)
+    decoder = yield from tune_decoder_job(predictor, objects.astype(np.int32), ground, plane, seed)
+    return replace(kind, decoder=decoder)
 
 
 def known_kind(predictor: Predictor, settings: AutomaticSettings) -> ObjectKind | None:

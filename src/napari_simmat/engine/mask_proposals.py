@@ -98,7 +98,8 @@ def propose_masks_job(
         prompt.check_inside((height, width))
     kind = kind or known_kind(predictor, settings)
     if prompts is None and settings.uses_decoder(predictor.model.spec, kind):
-        return (yield from decode_objects_job(predictor, settings, plane))
+        decoder = None if kind is None else kind.decoder
+        return (yield from decode_objects_job(predictor, settings, plane, decoder=decoder))
     settings = settings if kind is None else settings.with_thresholds(KIND_THRESHOLDS)
     candidates = MaskCandidates((height, width), settings.thresholds)
     is_grid = prompts is None and settings.seeds == "grid"

@@ -4,7 +4,7 @@ Their size says how closely a plane is prompted, which of the masks of a click i
 much less likely a mask of another size is. Where there is known ground, a pixel forest says how
 likely each place shows such an object; a mask counts as much less as its pixels do. That likelihood
 is compared with what objects reach that the forest has not seen, since five objects teach no
-absolute one.
+absolute one. `tiny`'s decoder of all objects is tuned on them (`decoder_tuning`) instead.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,9 @@ from napari_simmat.models.expected_size import ExpectedSize
 from napari_simmat.models.spec import Model
 from napari_simmat.models.taught_kind import GROUND, KindSpec, LooksSpec, TaughtPixels
 from napari_simmat.progress import Job
+
+if TYPE_CHECKING:
+    from napari_simmat.models.object_decoder import ObjectDecoder
 
 MIN_OBJECTS = 3
 """Objects from which a kind is learned."""
@@ -50,11 +53,14 @@ class ObjectKind:
         Says how likely a pixel is part of such an object; None if no ground is known.
     likelihood
         That of an object which was left out when the looks were learned, the least likely one.
+    decoder
+        `tiny`'s, tuned to find them; None if they are found by clicks.
     """
 
     size: ExpectedSize
     looks: PixelForest | None = None
     likelihood: float = 1.0
+    decoder: ObjectDecoder | None = None
 
     @classmethod
     def of(
@@ -110,6 +116,8 @@ class ObjectKind:
         if kind is None:
             size = model.network.expected_size
             return None if size is None else cls(size)
+        if kind.decoder:
+            return cls(kind.size, decoder=cast("ObjectDecoder | None", model.decoder))
         if kind.looks is None or model.pixels is None:
             return cls(kind.size)
         return cls(kind.size, _forest(model.pixels, kind.looks.seed), kind.looks.likelihood)
@@ -118,7 +126,7 @@ class ObjectKind:
     def spec(self) -> KindSpec:
         """What the description of a model says of it; `looks` holds the pixels."""
         if self.looks is None:
-            return KindSpec(size=self.size)
+            return KindSpec(size=self.size, decoder=self.decoder is not None)
         looks = LooksSpec(seed=self.looks.seed, likelihood=self.likelihood)
         return KindSpec(size=self.size, looks=looks)
 

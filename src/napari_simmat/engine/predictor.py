@@ -548,19 +548,29 @@ class Predictor:
         )
 
     def object_maps_job(
-        self, index: int | Sequence[int], box: tuple[slice, slice], transform: InputTransform
+        self,
+        index: int | Sequence[int],
+        box: tuple[slice, slice],
+        transform: InputTransform,
+        decoder: ObjectDecoder | None = None,
     ) -> Job[ObjectMaps]:
         """The maps of `tiny`'s decoder of all objects, of a part of a plane, at a scale.
 
-        If a GPU's memory runs out, it is computed again on the CPU.
+        Another `decoder` may take the place of the model's own. If a GPU's memory runs out, it is
+        computed again on the CPU.
         """
         part = self.stack.part(_index(index, self.stack), *box)
+        decoder = decoder or self.object_decoder
         return (
-            yield from self._on_cpu_if_need_be_job(lambda: self._object_maps_job(part, transform))
+            yield from self._on_cpu_if_need_be_job(
+                lambda: self._object_maps_job(part, transform, decoder)
+            )
         )
 
-    def _object_maps_job(self, part: ChannelStack, transform: InputTransform) -> Job[ObjectMaps]:
-        decoder, compute = self._object_decoder(), self._compute
+    def _object_maps_job(
+        self, part: ChannelStack, transform: InputTransform, decoder: ObjectDecoder
+    ) -> Job[ObjectMaps]:
+        compute = self._compute
         assert isinstance(compute.network, TinyNetwork)
         values = network_input(self.model.spec, part.reduced((), transform), transform)
         decoder.to(compute.device)
@@ -568,6 +578,20 @@ class Predictor:
         decoded = yield from compute.run_job(job)
         compute.check_finite(self.model.spec.name, decoded.maps)
         return ObjectMaps.of(decoded, transform.resized)
+
+    def object_features(
+        self, index: int | Sequence[int], box: tuple[slice, slice], transform: InputTransform
+    ) -> Encoded:
+        """What `tiny`'s decoder of all objects decodes, of a part of a plane, at a scale.
+
+        It is the encoding of an image that is small enough to be encoded at once.
+        """
+        compute = self._compute
+        assert isinstance(compute.network, TinyNetwork)
+        part = self.stack.part(_index(index, self.stack), *box)
+        values = network_input(self.model.spec, part.reduced((), transform), transform)
+        with compute.inference():
+            return compute.network.features(values.to(compute.device))
 
     def _on_cpu_if_need_be_job(self, start: Callable[[], Job[T]]) -> Job[T]:
         """Run a job; if a GPU's memory runs out, start it again on the CPU."""
@@ -581,15 +605,19 @@ class Predictor:
             self._compute.release()
             self._compute.to_cpu()
 
-    def object_chances(self, measures: NDArray[np.float32]) -> NDArray[np.float32]:
+    def object_chances(
+        self, measures: NDArray[np.float32], decoder: ObjectDecoder | None = None
+    ) -> NDArray[np.float32]:
         """The chance that a region is an object (N,), of what is measured of it (N, M)."""
-        decoder = self._object_decoder()
+        decoder = (decoder or self.object_decoder).to(self._compute.device)
         with self._compute.inference("exact"):
             logits = decoder.score(torch.tensor(measures, device=self._compute.device))
         chances: NDArray[np.float32] = logits.sigmoid().mean(1).cpu().numpy()
         return chances
 
-    def _object_decoder(self) -> ObjectDecoder:
+    @property
+    def object_decoder(self) -> ObjectDecoder:
+        """`tiny`'s decoder of all objects; ValueError if the model has none."""
         decoder = self.model.decoder
         if not isinstance(decoder, ObjectDecoder):
             raise ValueError(NO_MAPS.format(self.model.spec.name))

@@ -32,14 +32,13 @@ from scipy import ndimage as ndi
 
 from napari_simmat.engine.masks import Mask, ObjectMask, interior_point, iou, main_pieces
 from napari_simmat.engine.outlines import shape_mask
+from napari_simmat.engine.pen_line import closes
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.scribbles import (
     as_model_sees,
     begins_with_outline,
-    closes,
     correct_by_scribble,
     drawn_outline,
-    outlines_anew,
     settle_rim,
 )
 from napari_simmat.progress import Job, finish
@@ -216,7 +215,8 @@ def _corrected_job(
     """The `old` mask after the last click of what was asked, which contradicts it."""
     line, label = asked.last_mark
     if closes(line):
-        return (yield from _looped_job(predictor, asked, old))
+        enclosed = shape_mask("polygon", line, (old.shape[0], old.shape[1]))
+        return old | enclosed if label else old & ~enclosed
     # A further click on the old mask keeps the model from leaving the object.
     seen = as_model_sees(asked, (old.shape[0], old.shape[1]))
     points = (interior_point(old), *seen.points)
@@ -225,18 +225,6 @@ def _corrected_job(
     if _ends_with_scribble(asked):
         return correct_by_scribble(old, [predicted, other.mask], line, label)
     return correct_mask(old, [predicted, other.mask], line[-1], label)
-
-
-def _looped_job(predictor: Predictor | PartPredictor, asked: Prompt, old: Mask) -> Job[Mask]:
-    """The `old` mask after a line that closes, the last of what was asked."""
-    line, label = asked.last_mark
-    enclosed = shape_mask("polygon", line, (old.shape[0], old.shape[1]))
-    if not outlines_anew(old, enclosed, asked):
-        return old | enclosed if label else old & ~enclosed
-    ones = (1,) * len(line)
-    alone = replace(asked, points=line, labels=ones, scribbles=ones, box=None, mask=None)
-    [result] = yield from predictor.predict_many_job([alone])
-    return settle_rim(enclosed, result.mask)
 
 
 def candidate_masks(prompt: Prompt, result: Result) -> dict[int, Mask]:

@@ -17,55 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
-from napari_simmat.engine.masks import Mask, bounding_box, iou
+from napari_simmat.engine.masks import Mask, bounding_box
 from napari_simmat.engine.outlines import box_and_mask, shape_mask
+from napari_simmat.engine.pen_line import Line, at_distances, closes
 from napari_simmat.engine.prompts import Prompt
 
-MOST_POINTS = 64
-"""Largest number of points that a line is kept as."""
 MOST_SHOWN = 8
-"""Largest number of them that a model sees, as clicks."""
-SPACING = 4.0
-"""Pixels between two points of a short line."""
+"""Largest number of the points of a line that a model sees, as clicks."""
 SURE, POSSIBLE = 0.7, 1.3
 """Radii, in distances to the outline, within which a line changes the mask, and may change it."""
 RIM = 0.15
 """How far from an outline drawn by hand the model decides, in half widths of what it encloses."""
-GAP = 0.1
-"""Largest gap of a line that closes, as a share of its length."""
-ROUNDNESS = 0.1
-"""Least area that a line encloses, as a share of a circle's of the same length; a stroke there and
-back encloses less."""
-
-WITHIN = 0.95
-"""Share of what a line encloses that is the mask's, from which on there is nothing to add."""
-SAME_AS_MASK, SAME_AS_BOX = 0.3, 0.5
-"""IoUs with a mask and with a box from which on a line encloses their object rather than a part; a
-disk in its box has 0.79."""
-
-Line = Sequence[Sequence[float]]
-"""Points y, x along a scribble."""
-
-
-def points_along(vertices: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Points (N, 2) at equal distances along a drawn line (M, 2), ends included."""
-    lengths = np.r_[0.0, np.cumsum(np.linalg.norm(np.diff(vertices, axis=0), axis=1))]
-    count = int(np.clip(lengths[-1] / SPACING + 1, 1, MOST_POINTS))
-    if count == 1:
-        return vertices[:1]
-    return _at(vertices, lengths, np.linspace(0, lengths[-1], count))
-
-
-def closes(line: Line | NDArray[np.float64]) -> bool:
-    """Whether a line encloses something, rather than leads somewhere."""
-    vertices = np.asarray(line, np.float64)
-    length = float(np.linalg.norm(np.diff(vertices, axis=0), axis=1).sum())
-    gap = float(np.linalg.norm(vertices[-1] - vertices[0]))
-    if len(vertices) < 4 or gap > GAP * length:
-        return False
-    y, x = vertices.T
-    area = abs(float(y @ np.roll(x, 1) - x @ np.roll(y, 1))) / 2
-    return 4 * math.pi * area >= ROUNDNESS * (length + gap) ** 2
 
 
 def as_model_sees(prompt: Prompt, shape: tuple[int, int]) -> Prompt:
@@ -121,48 +83,6 @@ def settle_rim(drawn: Mask, predicted: Mask) -> Mask:
     return settled
 
 
-def outlines_anew(mask: Mask, enclosed: Mask, prompt: Prompt) -> bool:
-    """Whether a line that closes outlines the object of a mask anew, rather than a part of it.
-
-    A line around a part passes over the mask's rim alone. One around the object is more like the
-    mask, or lies within it, or is like the box, or encloses all positive clicks.
-
-    Parameters
-    ----------
-    mask, enclosed
-        (Y, X), before, and what the line encloses.
-    prompt
-        Ends with the line.
-    """
-    if not prompt.last_mark.label or not enclosed.any():
-        return False
-    both = np.count_nonzero(mask & enclosed)
-    is_within = bool(both > WITHIN * np.count_nonzero(enclosed))
-    is_alike = iou(mask, enclosed, empty=0.0) > SAME_AS_MASK
-    return is_within or is_alike or _fills_box(enclosed, prompt) or _holds_clicks(enclosed, prompt)
-
-
-def _fills_box(enclosed: Mask, prompt: Prompt) -> bool:
-    """Whether what is enclosed (Y, X) and a prompt's box are about the same."""
-    if prompt.box is None:
-        return False
-    y0, x0, y1, x1 = prompt.box
-    rows, columns = (slice(max(math.ceil(a), 0), math.floor(b)) for a, b in ((y0, y1), (x0, x1)))
-    both = np.count_nonzero(enclosed[rows, columns])
-    return bool(both > SAME_AS_BOX * (np.count_nonzero(enclosed) + (y1 - y0) * (x1 - x0) - both))
-
-
-def _holds_clicks(enclosed: Mask, prompt: Prompt) -> bool:
-    """Whether all positive clicks of a prompt, if there are any, lie in what is enclosed (Y, X)."""
-    clicks = [mark.points for mark in prompt.marks if mark.label and len(mark.points) == 1]
-    return bool(clicks) and all(_holds(enclosed, click) for [click] in clicks)
-
-
-def _holds(enclosed: Mask, point: Sequence[float]) -> bool:
-    """Whether the pixel at a point belongs to what is enclosed (Y, X)."""
-    return bool(enclosed[pixels_along([point], enclosed.shape)].all())
-
-
 def _first_outline(prompt: Prompt) -> Line | None:
     """The positive line that closes with which a prompt begins, if it is none of another kind."""
     positive = [mark for mark in prompt.marks if mark.label] if prompt.kinds == {"points"} else []
@@ -180,7 +100,7 @@ def pixels_along(line: Line, shape: Sequence[int]) -> tuple[NDArray[np.intp], ND
     vertices = np.asarray(line, np.float64)
     lengths = np.r_[0.0, np.cumsum(np.linalg.norm(np.diff(vertices, axis=0), axis=1))]
     steps = math.ceil(lengths[-1]) + 1
-    points = _at(vertices, lengths, np.linspace(0, lengths[-1], steps))
+    points = at_distances(vertices, lengths, np.linspace(0, lengths[-1], steps))
     pixels = np.clip(np.floor(points + 0.5).astype(np.intp), 0, np.array(shape) - 1)
     rows, columns = np.unique(pixels, axis=0).T
     return rows, columns
@@ -211,13 +131,6 @@ def correct_by_scribble(mask: Mask, predicted: Sequence[Mask], line: Line, label
     # A line along the middle of the whole object would erase it: the model knows better.
     vanishes = 2 * np.count_nonzero(corrected) < np.count_nonzero(mask)
     return mask & ~by_model if vanishes and by_model.any() else corrected
-
-
-def _at(
-    vertices: NDArray[np.float64], lengths: NDArray[np.float64], where: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Points (N, 2) on a line (M, 2) whose vertices lie at `lengths` along it."""
-    return np.stack([np.interp(where, lengths, column) for column in vertices.T], axis=1)
 
 
 def _grown(box: tuple[slice, ...], margin: int, shape: tuple[int, ...]) -> tuple[slice, ...]:

@@ -347,7 +347,7 @@ class AutomaticSettings:
         if self.by == "decoder" and not spec.finds_instances:
             raise ValueError(_no_decoder(spec))
         says_how = (self.seeds != "grid", self.points_per_side, self.object_side, self.crop_layers)
-        is_free = kind is None and not any(says_how)
+        is_free = (kind is None or kind.decoder is not None) and not any(says_how)
         return self.by == "decoder" or (self.by == "auto" and spec.finds_instances and is_free)
 
     def check_model(self, spec: ModelSpec) -> None:

@@ -378,11 +378,13 @@ class ModelSpec:
     def finds_instances(self) -> bool:
         """Whether it has a decoder that finds all objects at once, which fits its encoder.
 
-        Not if it was taught what to look for. Micro-sam's decoder does not fit if something was
-        trained on top of the foundation; that of `tiny` reads features that stay the same.
+        Not if something else was taught what to look for. Micro-sam's decoder does not fit if
+        something was trained on top of the foundation; that of `tiny` reads features that stay the
+        same.
         """
         fits = self.is_foundation or self.base.embedded
-        return self.instance_decoder == "here" and fits and not self.expects_kind
+        is_free = self.kind.decoder if self.kind is not None else not self.expects_kind
+        return self.instance_decoder == "here" and fits and is_free
 
     @property
     def same_networks(self) -> tuple[str, ...]:

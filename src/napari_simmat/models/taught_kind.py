@@ -45,10 +45,21 @@ class LooksSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class KindSpec:
-    """A kind of objects: their size in pixels of the network's input, and their looks if known."""
+    """A kind of objects.
+
+    Parameters
+    ----------
+    size
+        In pixels of the network's input.
+    looks
+        Of its pixels, if they are known.
+    decoder
+        Whether the file's decoder of all objects is tuned on them.
+    """
 
     size: ExpectedSize
     looks: Annotated[LooksSpec | None, OMIT_DEFAULT] = None
+    decoder: Annotated[bool, OMIT_DEFAULT] = False
 
 
 @dataclass(frozen=True, eq=False)

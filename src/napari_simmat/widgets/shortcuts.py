@@ -66,7 +66,10 @@ def _binding(key: int) -> KeyBinding:
 
 
 SHORTCUTS = (
-    Shortcut("flip", KeyCode.KeyT, "positive or negative clicks"),
+    Shortcut("point", KeyCode.KeyP, "take points in hand"),
+    Shortcut("box", KeyCode.KeyB, "take boxes in hand"),
+    Shortcut("pen", KeyCode.KeyL, "take the pen in hand"),
+    Shortcut("flip", KeyCode.KeyT, "positive or negative clicks and lines"),
     Shortcut("segment", KeyCode.KeyS, "segment again"),
     Shortcut("propagate", KeyMod.Shift | KeyCode.KeyS, "propagate through the stack"),
     Shortcut("commit", KeyCode.KeyC, "commit what is shown"),
@@ -94,7 +97,7 @@ KEPT_BY_NAPARI = (
     "on boxes E draws an ellipse where no object is",
     "on layers of your own its keys come first: S selects on points and shapes, E erases on labels",
     "on the image C is its automatic contrast while there is nothing to commit",
-    "3 selects on the points of the tab, 1 is the eraser on its objects",
+    "3 selects on the points of the tab; 1 erases, 2 paints and 5 picks on its objects",
 )
 """napari's own keys in words, for the page of keys."""
 _KEY = re.compile("<key:([a-z ]+)>")

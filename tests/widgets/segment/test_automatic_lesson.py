@@ -20,13 +20,14 @@ from napari_simmat.annotation.prompt_state import Outline, Prompts
 from napari_simmat.annotation.proposals import (
     BY_ITSELF,
     EXPECTED,
+    EXPECTED_ALIKE,
     EXPECTED_LOOKS,
     HARDLY,
     MORE_GROUND,
     expected,
     found_by_itself,
 )
-from napari_simmat.engine import mask_proposals
+from napari_simmat.engine import kind_learning, mask_proposals
 from napari_simmat.engine.automatic_postprocessing import Instances
 from napari_simmat.engine.settings import AutomaticSettings
 from napari_simmat.widgets.segment.automatic import EXPECTED_BY_MODEL
@@ -84,6 +85,21 @@ def test_size_of_three_committed_objects_is_expected(taught):
     found = taught.preview[CENTERS[3]]
     assert found
     assert iou(taught.preview == found, fourth) > 0.8
+
+
+def test_decoder_is_tuned_and_goes_on_to_the_next_image(taught_file, tmp_path, monkeypatch):
+    """With the settings of a newcomer, under which the decoder finds all objects."""
+    window = taught_file
+    window.tab.automatic_panel.set_value(AutomaticSettings())
+    start(window)
+    assert EXPECTED_ALIKE.format(objects=THREE) in window.status.text
+    assert ALL_THREE not in window.status.text, "it was shown these"
+    assert window.preview[CENTERS[3]]
+    monkeypatch.setattr(kind_learning, "tune_decoder_job", None)  # it is tuned already
+    window.tab.automatic_panel.draft_next.click()
+    open_file(window, tmp_path / "one" / "b.tif")
+    assert EXPECTED_ALIKE.format(objects=f"{THREE} of a") in window.status.text
+    assert all(window.preview[center] for center in CENTERS)
 
 
 @pytest.mark.slow

@@ -100,7 +100,7 @@ def test_scribble_gives_signed_points_along_it(ready):
     ready.key(Qt.Key.Key_T)
     assert not ready.workspace.prompt_layers.positive
     (y, x), radius = CENTERS[1], RADII[1]
-    ready.pick(ready.tab.buttons.shapes.entries["scribble"])
+    ready.take(ready.tab.buttons.tools["pen"])
     ready.stroke([(y, x - radius / 2), (y + 4, x), (y, x + radius / 2)])
     [box, scribble] = ready.workspace.session.prompts.outlines
     assert (box.kind, scribble.kind, scribble.label) == ("rectangle", "path", 0)
@@ -111,8 +111,8 @@ def test_scribble_gives_signed_points_along_it(ready):
     assert 9 - ready.precision <= len(prompt.points) <= 9, "32 pixels long, 4 apart"
     assert not ready.preview[CENTERS[1]]
     assert (ready.preview > 0).sum() < both.sum()
-    assert ready.tab.buttons.shapes.isChecked()
-    assert "Scribble" in ready.tab.buttons.shapes.text()
+    assert ready.tab.buttons.tools["pen"].isChecked()
+    assert not ready.tab.buttons.shapes.isChecked()
     ready.key(Qt.Key.Key_T)
     ready.key(Qt.Key.Key_C, SHIFT)
     ready.stroke([(CENTERS[0][0], CENTERS[0][1] - 9), (CENTERS[0][0], CENTERS[0][1] + 9)])
@@ -131,7 +131,7 @@ def test_scribble_mends_the_mask_of_a_box_along_its_line(ready):
     right = x + radius  # the outline
     assert before[y, right - 3], "or this is no test"
     ready.key(Qt.Key.Key_T)
-    ready.pick(ready.tab.buttons.shapes.entries["scribble"])
+    ready.take(ready.tab.buttons.tools["pen"])
     ready.stroke([(y - 8, right - 3), (y, right - 3), (y + 8, right - 3)])
     [prompt] = ready.controller.inference.request.prompts
     assert set(prompt.scribbles) == {1}
@@ -302,38 +302,12 @@ def test_layer_with_words_as_labels_is_refused(ready, kind):
     assert list(layer.features["label"]) == ["cell"]
 
 
-def line_around(number, radius):
-    """A line around the middle of a disc that nearly closes."""
-    (y, x), turn = CENTERS[number], np.linspace(0, 1.95 * np.pi, 24)
-    return [(y + radius * np.sin(angle), x + radius * np.cos(angle)) for angle in turn]
-
-
-@pytest.mark.slow
-def test_line_around_an_object_outlines_it(ready):
-    ready.pick(ready.tab.buttons.shapes.entries["scribble"])
-    ready.stroke(line_around(0, RADII[0] + 1))
-    truth = discs()[1] == 1
-    assert iou(ready.preview > 0, truth) > 0.9
-    part = ready.preview > 0
-    ready.key(Qt.Key.Key_T)
-    (y, x), radius = CENTERS[0], RADII[0]
-    top = [(y - 2, x - radius - 9), (y - 2, x + radius + 9), (y - radius - 9, x + radius + 9)]
-    ready.stroke([*top, (y - radius - 9, x - radius - 9), (y - 4, x - radius - 9)])
-    taken = ready.preview > 0
-    assert not taken[: y - 2].any(), "what a negative line encloses is taken away"
-    assert np.array_equal(taken[y:], part[y:]), "the other half stays"
-    ready.undo()
-    assert np.array_equal(ready.preview > 0, part)
-    ready.redo()
-    assert np.array_equal(ready.preview > 0, taken)
-
-
 def test_click_then_a_line_are_replayed_in_their_order(ready):
     ready.click(*CENTERS[0])
     before = ready.preview > 0
     ready.key(Qt.Key.Key_T)
     (y, x), radius = CENTERS[0], RADII[0]
-    ready.pick(ready.tab.buttons.shapes.entries["scribble"])
+    ready.take(ready.tab.buttons.tools["pen"])
     ready.stroke([(y, x + radius + 5), (y + radius + 5, x), (y, x), (y + 2, x + radius + 5)])
     [prompt] = ready.controller.inference.request.prompts
     [click] = prompt.marks[0].points

@@ -65,7 +65,7 @@ FILTER_DELAY = 60
 """Milliseconds that a slider rests before the masks are filtered."""
 SEGMENTING = "Segmenting everything"
 CANCELED = "Segmenting everything canceled."
-LOOKING = "Looking once more, by their size"
+LOOKING = "Looking once more, closely"
 STOP_LOOKING = "Stop looking"
 STOPPED = "The second look was stopped; what the first one found stays."
 EXPECTED_BY_MODEL = "Expected: objects like those that the model was taught."
@@ -389,10 +389,7 @@ class AutomaticSegmentation(QObject):
         requested = self._requested
         if requested is not None and self._is_current(requested):
             self._remember(requested, proposed.kind)
-            sized = self._settings is not None and self._settings.object_side > 0
-            by_model = "" if proposed.kind is None or sized else EXPECTED_BY_MODEL
-            said = requested.expected if proposed.kind is not None else ""  # a decoder heeds none
-            said = said or by_model
+            said = self._expected(requested, proposed.kind)
             self.proposals = replace(
                 requested, candidates=proposed.candidates, expected=said, seen=proposed.seen
             )
@@ -400,6 +397,18 @@ class AutomaticSegmentation(QObject):
             if proposed.looks_again:
                 self._look_again(requested.request, proposed.candidates)
         self.changed.emit()
+
+    def _expected(self, requested: Proposals, kind: ObjectKind | None) -> str:
+        """What was looked for, in words."""
+        settings, lesson = self._settings, requested.lesson
+        if settings is not None and settings.words:
+            return requested.expected
+        if kind is None:  # micro-sam's decoder heeds no lesson
+            return ""
+        if lesson is not None:
+            return expected(lesson, kind=kind)
+        sized = settings is not None and settings.object_side > 0
+        return requested.expected or ("" if sized else EXPECTED_BY_MODEL)
 
     def _look_again(self, request: PredictionRequest, first: MaskCandidates) -> None:
         """Propose once more behind the drafts of the first look, which can be judged meanwhile."""
@@ -422,7 +431,8 @@ class AutomaticSegmentation(QObject):
         """
         if self.proposals is not None and self._is_current(self.proposals):
             self._says_found = self._said.kind != "failed"
-            self.proposals = replace(self.proposals, candidates=proposed.candidates)
+            found = proposed.candidates
+            self.proposals = replace(self.proposals, candidates=found, seen=proposed.seen)
             self._filter()
         self.changed.emit()
 
@@ -432,8 +442,9 @@ class AutomaticSegmentation(QObject):
         lesson = requested.lesson
         if lesson is None or kind is None:
             return
-        session.taught = KindTaught(requested.request.model, kind, expected(lesson))
-        text = expected(lesson, session.geometry.name)
+        text = expected(lesson, kind=kind)
+        session.taught = KindTaught(requested.request.model, kind, text)
+        text = expected(lesson, session.geometry.name, kind)
         self._taught = _Taught(text, self._place(), session.taught)
 
     def _on_filtered(self, chosen: ChosenDrafts) -> None:

@@ -36,6 +36,7 @@ from napari_simmat.widgets.segment.naming import ObjectNaming
 from napari_simmat.widgets.segment.object_actions import ObjectActions, PromptActions
 from napari_simmat.widgets.segment.open_images import LayerSession
 from napari_simmat.widgets.segment.patient_view import Convention, PatientView
+from napari_simmat.widgets.segment.pen import Pen
 from napari_simmat.widgets.segment.plane_status import PlaneStatus, Said
 from napari_simmat.widgets.segment.propagation import EmbeddingPrefetcher, Propagation
 from napari_simmat.widgets.segment.review import DraftReview
@@ -89,6 +90,8 @@ class SegmentController(QObject):
         Work in the background.
     review
         Going over the drafts that `automatic` proposes.
+    pen
+        Lines drawn by hand.
     naming
         Naming objects by those that are classed by hand.
     arrangement
@@ -114,6 +117,8 @@ class SegmentController(QObject):
         self.propagation = Propagation(workspace, inference, self.objects)
         self.automatic = AutomaticSegmentation(workspace, inference)
         self.review = DraftReview(workspace, self.objects)
+        self.pen = Pen(workspace)
+        self.pen.drawn.connect(lambda stroke: self.perform(lambda: self.pen.take(stroke)))
         self.naming = ObjectNaming(workspace, inference)
         self.prefetcher = EmbeddingPrefetcher(workspace, inference)
         self.arrangement = LayerArrangement(workspace, inference)
@@ -121,6 +126,7 @@ class SegmentController(QObject):
         for turned in (workspace.subject_changed, workspace.view_changed):
             turned.connect(self._turn_canvas)
         self.actions: dict[str, Callable[[], object]] = {
+            **{tool: partial(workspace.draw, tool) for tool in ("point", "box", "pen")},
             "flip": workspace.prompt_layers.flip,
             "segment": self.segment,
             "commit": self.commit_all,
@@ -219,6 +225,7 @@ class SegmentController(QObject):
         self.prefetcher.release()
         self.automatic.release()
         self.naming.release()
+        self.pen.release()
         self.review.release()
         self.inference.close()
         for event in self._view_events:
@@ -526,6 +533,7 @@ class SegmentController(QObject):
         self.workspace.preview.show(session.geometry, plane, prediction.masks)
         edited = state.edited_on(plane)
         text = described(prediction, None if edited is None else edited.label)
+        text = " ".join(filter(None, [self.pen.said(state), text]))
         before, self._missed = self._missed, ""
         status = replace(Status("done", text), seconds=seconds)
         after = (self.plane_status.join_hint(session, plane), remark)

@@ -19,8 +19,8 @@ from napari_simmat.widgets.segment.workspace import Workspace
 from napari_simmat.widgets.shortcuts import shortcut_text
 from napari_simmat.widgets.status_line import Status
 
-READY = "Ready: click on an object, or draw a box around it."
-NO_TOOL = "Ready: choose Point or Box, then mark an object."
+READY = "Ready: click on an object, or draw a box or a line around it."
+NO_TOOL = "Ready: choose Point, Box or Pen, then mark an object."
 PROPAGATED_HERE = (
     "Propagated to this plane: a click corrects it, Commit (<key:commit>) writes all planes."
 )

@@ -2,12 +2,12 @@
 
 The feature ``label`` of a point or scribble is 1 (positive, green) or 0 (negative, red); its
 feature ``object`` is the number of the uncommitted object it belongs to, and ``after`` how many
-points were there before a scribble.
+points were there before a scribble. A path whose ``outline`` is 1 outlines an object.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +19,13 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_simmat.annotation.prompt_state import Outline, Position, Prompts, ShapeKind
 from napari_simmat.widgets.placement import ImageGeometry, shown_axes
-from napari_simmat.widgets.segment.prompt_tools import TOOL_OF_MODE, TOOLS, draw_on_planes
+from napari_simmat.widgets.segment.prompt_tools import (
+    TOOL_OF_MODE,
+    TOOLS,
+    draw_on_planes,
+    follow_with_pen,
+    let_go_of_pen,
+)
 from napari_simmat.widgets.shortcuts import guard_shift
 
 POINTS, BOXES = "SimMAT points", "SimMAT boxes"
@@ -34,7 +40,7 @@ OUTLINE = "#ffdc00"
 GROUP_COLORS = ("white", "#00e5ff", "#ff7ad9", "#8cff66", "#b79cff", "#ff9d5c")
 """Border of the points of the first uncommitted object, of the second, ..."""
 _DEFAULTS = {"label": 1, "object": 0}
-_SHAPE_DEFAULTS = {**_DEFAULTS, "after": 0}
+_SHAPE_DEFAULTS = {**_DEFAULTS, "after": 0, "outline": 0}
 _SHAPES = {tool.shape for tool in TOOLS.values()}
 _CLICK = 6.0
 """A rectangle smaller than this many screen pixels was a click, not a box."""
@@ -215,6 +221,7 @@ class ShapesAdapter(LayerAdapter):
     def __init__(self, viewer: Viewer, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._viewer = viewer
+        self.pen: Callable[[Shapes, Any], Any] | None = None
         self._width = 0.0
         self._before_drawing: int | None = None
         self._drawn = False
@@ -237,7 +244,11 @@ class ShapesAdapter(LayerAdapter):
 
     def use(self, layer: Layer | None) -> None:
         """Follow this layer in place of the one before."""
+        if self.layer is not None:
+            let_go_of_pen(self.layer)
         super().use(layer)
+        if layer is not None and self.pen is not None:
+            follow_with_pen(layer, self.pen)
         self._before_drawing = None
         self._drawn = False
         self._width = 0.0
@@ -249,21 +260,21 @@ class ShapesAdapter(LayerAdapter):
             return Prompts()
         whole = len(layer.data) if self._before_drawing is None else self._before_drawing
         # napari leaves a row of features behind where a line was too short to be one.
-        labels, groups, after = (_column(layer, name)[:whole] for name in _SHAPE_DEFAULTS)
+        labels, groups, after, outlined = (_column(layer, name)[:whole] for name in _SHAPE_DEFAULTS)
         kinds = [kind if kind in _SHAPES else "path" for kind in layer.shape_type[:whole]]
-        outlines = tuple(
-            Outline(
-                kind,
-                _positions(geometry.from_layer(layer, vertices, point)),
-                int(label != 0) if kind == "path" else 1,
-                max(0, int(group)) if kind == "path" else 0,
-                max(0, int(count)) if kind == "path" else 0,
-            )
-            for vertices, kind, label, group, count in zip(
-                layer.data[:whole], kinds, labels, groups, after, strict=True
-            )
-        )
-        return Prompts(outlines=outlines)
+        outlines = []
+        for number, (vertices, kind) in enumerate(zip(layer.data[:whole], kinds, strict=True)):
+            at = _positions(geometry.from_layer(layer, vertices, point))
+            if kind != "path":
+                outlines.append(Outline(kind, at))
+                continue
+            label, group = int(labels[number] != 0), max(0, int(groups[number]))
+            count = max(0, int(after[number]))
+            if outlined[number]:
+                outlines.append(Outline("polygon", at[:-1], 1, group, count))
+            else:
+                outlines.append(Outline("path", at, label, group, count))
+        return Prompts(outlines=tuple(outlines))
 
     def write(self, prompts: Prompts, geometry: ImageGeometry, point: Sequence[float]) -> Prompts:
         """Replace the shapes by those of `prompts`; returns how they read back."""
@@ -276,20 +287,26 @@ class ShapesAdapter(LayerAdapter):
         if shown.outlines == outlines and len(layer.data) == len(outlines):
             return shown
         layer.selected_data = set()
-        # Removed and added: not all versions of napari accept an empty list as data of Shapes.
-        if len(layer.data):
-            layer.remove(list(range(len(layer.data))))
-        for each in outlines:
+        kept = len(shown.outlines)
+        if outlines[:kept] != shown.outlines or len(layer.data) != kept:
+            kept = 0
+            # Removed and added: not all versions of napari accept an empty list of Shapes.
+            if len(layer.data):
+                layer.remove(list(range(len(layer.data))))
+        for each in outlines[kept:]:
+            # napari cannot fill an outline that crosses itself, as one of a hand does.
+            by_pen = _is_by_pen(each)
+            vertices = (*each.vertices, each.vertices[0]) if by_pen else each.vertices
             layer.add(
-                geometry.to_layer(layer, np.array(each.vertices), point),
-                shape_type=each.kind,
+                geometry.to_layer(layer, np.array(vertices), point),
+                shape_type="path" if by_pen else each.kind,
                 edge_color=_edge_color(each.kind, each.label),
                 face_color="transparent",
                 edge_width=self._edge_width(each.kind, each.label),
             )
         columns = {"label": "label", "object": "group", "after": "after"}
         found = {name: [getattr(e, field) for e in outlines] for name, field in columns.items()}
-        _set_columns(layer, **found)
+        _set_columns(layer, **found, outline=[int(_is_by_pen(each)) for each in outlines])
         self._drawn = False
         return self.read(geometry, point)
 
@@ -297,12 +314,12 @@ class ShapesAdapter(LayerAdapter):
         """The prompts that this layer holds, and all others."""
         return Prompts(outlines=prompts.outlines), replace(prompts, outlines=())
 
-    def set_defaults(self, positive: bool, group: int, after: int) -> None:
-        """Set the label and the group of new scribbles, and how many points are there."""
+    def set_defaults(self, positive: bool) -> None:
+        """Set the look of what napari draws next; what it draws belongs to no group."""
         layer = self.layer
         if layer is None:
             return
-        _set_defaults(layer, {"label": int(positive), "object": group, "after": after})
+        _set_defaults(layer, _SHAPE_DEFAULTS)
         tool = TOOL_OF_MODE.get(str(layer.mode))
         if tool is None:
             return  # the selected shapes would get the color
@@ -353,6 +370,11 @@ class ShapesAdapter(LayerAdapter):
             self._drawn = before is not None and count > before
         if event.action in (ActionType.ADDED, ActionType.CHANGED, ActionType.REMOVED):
             self.edited.emit()
+
+
+def _is_by_pen(outline: Outline) -> bool:
+    """Whether the pen outlined an object, which has a group of its own then."""
+    return outline.kind == "polygon" and outline.group > 0
 
 
 def is_drawing(layer: Any) -> bool:

@@ -7,7 +7,7 @@ from qtpy.QtWidgets import QAbstractButton, QSizePolicy, QStackedLayout, QToolBu
 
 from napari_simmat.widgets.controls import Button, MainButton, MenuButton, hbox, vbox
 from napari_simmat.widgets.segment.panel import KEYS, Panel
-from napari_simmat.widgets.segment.prompt_tools import TOOLS, Tool
+from napari_simmat.widgets.segment.prompt_tools import IN_LIST, TOOLS, Tool
 from napari_simmat.widgets.tones import set_tone
 
 _UNDO_WIDTH = 48
@@ -28,19 +28,19 @@ class ShapeButton(MenuButton):
         self._tool: Tool = "box"
         self.setCheckable(True)
         self.entries = {}
-        for name, tool in TOOLS.items():
-            if tool.shape is not None:
-                self.entries[name] = self.menu().addAction(
-                    tool.title, lambda name=name: self.chosen.emit(name)
-                )
-                self.entries[name].setToolTip(tool.tip)
+        for name in IN_LIST:
+            self.entries[name] = self.menu().addAction(
+                TOOLS[name].title, lambda name=name: self.chosen.emit(name)
+            )
+            self.entries[name].setToolTip(TOOLS[name].tip)
         self.clicked.connect(lambda: self.chosen.emit(self._tool))
         self.set_tool("box")
 
     def set_tool(self, tool: Tool) -> None:
         """Show which of the tools a press takes."""
         self._tool = tool
-        self.setText(TOOLS[tool].title)
+        key = f"  {KEYS['box']}" if tool == "box" else ""
+        self.setText(f"{TOOLS[tool].title}{key}")
         self.setToolTip(f"{TOOLS[tool].tip}; the list has other shapes")
 
 
@@ -53,7 +53,7 @@ class PromptButtons(Panel):
     Attributes
     ----------
     tools
-        The button of points, and that of shapes.
+        The buttons of points, of shapes, and of the pen.
     everything
         Opens what finds all objects; while prompts are open, `sign` has its place.
     """
@@ -63,12 +63,14 @@ class PromptButtons(Panel):
 
     def __init__(self) -> None:
         super().__init__()
-        point = Button(TOOLS["point"].title, tip=TOOLS["point"].tip)
-        point.setCheckable(True)
-        point.clicked.connect(lambda: self.tool_chosen.emit("point"))
+        point, pen = self._tool_button("point"), self._tool_button("pen")
         self.shapes = ShapeButton()
         self.shapes.chosen.connect(self.tool_chosen)
-        self.tools: dict[str, QAbstractButton] = {"point": point, "box": self.shapes}
+        self.tools: dict[str, QAbstractButton] = {
+            "point": point,
+            "box": self.shapes,
+            "pen": pen,
+        }
         self.sign = Button("", tip="Flip between positive and negative")
         self.sign.clicked.connect(lambda: self.acted.emit("flip"))
         self.everything = Button("✦ Everything", tip="Find all objects of the plane")
@@ -94,8 +96,8 @@ class PromptButtons(Panel):
         third = QWidget()
         third.setLayout(self._third)
         third.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        tools = hbox((point, 1), (self.shapes, 1), (third, 1))
-        actions = hbox(self.undo, (self.commit, 1), self.clear)
+        tools = hbox((point, 1), (self.shapes, 1), (pen, 1))
+        actions = hbox(self.undo, (self.commit, 1), (third, 1), self.clear)
         for row in (tools, actions):
             row.setSpacing(4)
         self._prompted, self._positive, self._reviews = False, True, False
@@ -104,10 +106,17 @@ class PromptButtons(Panel):
         vbox(self.tool_row, actions, parent=self, spacing=6)
         self.set_sign(True)
 
+    def _tool_button(self, tool: Tool) -> Button:
+        button = Button(TOOLS[tool].title, KEYS[tool], TOOLS[tool].tip)
+        button.setCheckable(True)
+        button.clicked.connect(lambda: self.tool_chosen.emit(tool))
+        return button
+
     def set_tool(self, tool: Tool) -> None:
         """Show the tool in use."""
-        is_shape = bool(tool) and TOOLS[tool].shape is not None
-        self.tools["point"].setChecked(tool == "point")
+        is_shape = tool in IN_LIST
+        for name in ("point", "pen"):
+            self.tools[name].setChecked(tool == name)
         self.shapes.setChecked(is_shape)
         if is_shape:
             self.shapes.set_tool(tool)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from napari import Viewer
@@ -20,7 +20,7 @@ from napari_simmat.widgets.segment.prompt_adapters import (
     PointsAdapter,
     ShapesAdapter,
 )
-from napari_simmat.widgets.segment.prompt_tools import TOOL_OF_MODE, TOOLS, Tool
+from napari_simmat.widgets.segment.prompt_tools import TOOL_OF_MODE, TOOLS, Tool, follow_with_pen
 from napari_simmat.widgets.shortcuts import guard_shift
 from napari_simmat.widgets.worker import later
 
@@ -154,19 +154,28 @@ class PromptLayers(QObject):
 
     def next_group(self, prompts: Prompts) -> bool:
         """Let new points begin another object besides those of `prompts`; whether there are any."""
-        taken = [*prompts.groups, *(each.group for each in prompts.outlines)]
-        if not taken:
+        if not prompts.next_group:
             return False
-        self._points.set_group(max(taken) + 1)
+        self._points.set_group(prompts.next_group)
         self._set_shape_defaults()
         return True
 
     def continue_last_group(self, prompts: Prompts) -> None:
         """Let new points belong to the last object of `prompts`, those of the current plane."""
-        last = max((*prompts.groups, *(each.group for each in prompts.outlines)), default=0)
+        last = prompts.last_group
         if last != self._points.group:
             self._points.set_group(last)
             self._set_shape_defaults()
+
+    def begins_object(self, prompts: Prompts) -> bool:
+        """Whether what is drawn next begins another object besides those of `prompts`."""
+        return bool(prompts) and self._points.group >= prompts.next_group > 0
+
+    def draws_with(self, pen: Callable[[Shapes, Any], Any]) -> None:
+        """Have this follow the mouse where lines are drawn."""
+        self._shapes.pen = pen
+        if self.boxes is not None:
+            follow_with_pen(self.boxes, pen)
 
     def draw(self, tool: Tool) -> None:
         """Activate a tool, and the layer in which it draws."""
@@ -287,5 +296,4 @@ class PromptLayers(QObject):
             self._set_shape_defaults()
 
     def _set_shape_defaults(self, *_: object) -> None:
-        clicks = 0 if self.points is None else len(self.points.data)
-        self._shapes.set_defaults(self._points.positive, self._points.group, clicks)
+        self._shapes.set_defaults(self._points.positive)

@@ -11,7 +11,7 @@ from napari.layers import Shapes
 
 from napari_simmat.annotation.prompt_state import ShapeKind
 
-Tool = Literal["point", "box", "ellipse", "polygon", "scribble", ""]
+Tool = Literal["point", "box", "ellipse", "polygon", "pen", ""]
 
 
 class PromptTool(NamedTuple):
@@ -30,17 +30,48 @@ TOOLS: dict[Tool, PromptTool] = {
     "point": PromptTool(("add",), None, "● Point", "Click on the object"),
     "box": PromptTool(("add_rectangle",), "rectangle", "▭ Box", "Draw a box around each object"),
     "ellipse": PromptTool(("add_ellipse",), "ellipse", "◯ Ellipse", "Draw an ellipse around it"),
-    "polygon": PromptTool(
-        ("add_polygon", "add_polygon_lasso"), "polygon", "⬠ Polygon", "Click around the object"
-    ),
-    "scribble": PromptTool(
-        ("add_path", "add_polyline", "add_line"),
+    "polygon": PromptTool(("add_polygon",), "polygon", "⬠ Polygon", "Click around the object"),
+    "pen": PromptTool(
+        ("add_path", "add_polygon_lasso", "add_polyline", "add_line"),
         "path",
-        "∿ Scribble",
-        "Scribble over the object, or around it",
+        "✎ Pen",
+        "Draw around an object, around what is missing or too much, or along it",
     ),
 }
+IN_LIST: tuple[Tool, ...] = ("box", "ellipse", "polygon")
+"""The tools that share a button."""
 TOOL_OF_MODE = {mode: name for name, tool in TOOLS.items() for mode in tool.modes}
+
+
+def follow_with_pen(layer: Shapes, follow: Callable[[Shapes, Any], Any]) -> None:
+    """Have the pen follow the mouse in napari's modes for lines."""
+    layer._drag_modes = {
+        mode: follow if TOOL_OF_MODE.get(str(mode)) == "pen" else tool
+        for mode, tool in layer._drag_modes.items()
+    }
+    layer._move_modes = {
+        mode: _rest if TOOL_OF_MODE.get(str(mode)) == "pen" else tool
+        for mode, tool in layer._move_modes.items()
+    }
+
+
+def let_go_of_pen(layer: Shapes) -> None:
+    """Give napari's modes for lines back to it."""
+    for name in ("_drag_modes", "_move_modes"):
+        usual = getattr(type(layer), name)
+        own = getattr(layer, name)
+        setattr(
+            layer,
+            name,
+            {
+                mode: usual[mode] if TOOL_OF_MODE.get(str(mode)) == "pen" else tool
+                for mode, tool in own.items()
+            },
+        )
+
+
+def _rest(_: Shapes, __: Any) -> None:
+    """Nothing while the mouse moves without a button."""
 
 
 def draw_on_planes(layer: Shapes, viewer: Viewer) -> None:

@@ -488,7 +488,7 @@ class SegmentTab(SegmentForm):
             self.controller.perform(lambda: self.controller.prompts.take_masks(layer))
 
     def _on_double_click(self, _: Viewer, event: Any) -> None:
-        if self.workspace.prompt_layers.tool in ("point", "box"):  # otherwise napari zooms
+        if self.workspace.prompt_layers.tool in ("point", "box", "pen"):  # otherwise napari zooms
             self.controller.edit_at(event.position)
 
     def _on_planes(self, _: int) -> None:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from napari_simmat.models.object_targets import CUT_WEIGHT, MapTargets, map_loss, map_targets
 from napari_simmat.training.batches import UNKNOWN
-from simmat_research.object_targets import CUT_WEIGHT, MapTargets, map_loss, map_targets
 
 
 @pytest.fixture

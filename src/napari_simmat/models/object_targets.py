@@ -19,7 +19,6 @@ from napari_simmat.models.object_decoder import (
     WIDTH,
     WIDTH_UNIT,
 )
-from napari_simmat.training.batches import UNKNOWN
 
 CUT_WEIGHT = 0.3
 """Weight of the depth in objects that the crop cuts: their largest depth may lie beyond."""
@@ -53,7 +52,7 @@ class MapTargets(NamedTuple):
 
 
 def map_targets(labels: NDArray[np.int32]) -> MapTargets:
-    """Targets of ids (B, S, S), of which some may be `UNKNOWN`."""
+    """Targets of ids (B, S, S), 0 on the ground, negative where the truth is unknown."""
     rows = [_targets_of(each) for each in labels]
     return MapTargets(*(torch.tensor(np.stack(maps)) for maps in zip(*rows, strict=True)))
 
@@ -74,7 +73,7 @@ def _targets_of(labels: NDArray[np.int32]) -> tuple[NDArray[np.float32], ...]:
     width = np.where(inside, np.log(largest[ids] / WIDTH_UNIT), 0)
     cut = np.unique(np.concatenate([ids[0], ids[-1], ids[:, 0], ids[:, -1]]))
     whole = np.where(np.isin(ids, cut[cut > 0]), CUT_WEIGHT, 1)
-    maps = inside, relative, rim, touching, width, labels != UNKNOWN, whole
+    maps = inside, relative, rim, touching, width, labels >= 0, whole
     return tuple(each.astype(np.float32) for each in maps)
 
 
