@@ -70,6 +70,17 @@ def npys() -> list[dict[str, bytes]]:
     return made
 
 
+def fits_files() -> list[dict[str, bytes]]:
+    fits = pytest.importorskip("astropy.io.fits")
+    made = []
+    for data in (STACK, STACK[0].astype(np.float32)):
+        for units in ([fits.PrimaryHDU(data)], [fits.PrimaryHDU(), fits.CompImageHDU(data)]):
+            file = BytesIO()
+            fits.HDUList(units).writeto(file)
+            made.append({"a.fits": file.getvalue()})
+    return made
+
+
 def niftis() -> list[dict[str, bytes]]:
     nibabel = pytest.importorskip("nibabel")
     plain = nibabel.Nifti1Image(STACK.astype(np.int16).T, np.eye(4))
@@ -230,7 +241,11 @@ GOOD: dict[str, Callable[[], list[dict[str, bytes]]]] = {
     "PNG": lambda: pictures("PNG", "L", "RGB", "P", "I;16", "LA"),
     "JPEG": lambda: pictures("JPEG", "L", "RGB"),
     "BMP": lambda: pictures("BMP", "L", "RGB", "P"),
+    "GIF": lambda: pictures("GIF", "L", "P"),
+    "WebP": lambda: pictures("WEBP", "RGB", "RGBA"),
+    "JPEG 2000": lambda: pictures("JPEG2000", "L", "RGB", "I;16"),
     "npy": npys,
+    "FITS": fits_files,
     "NIfTI": niftis,
     "DICOM": dicoms,
     "NRRD, MetaImage": itks,

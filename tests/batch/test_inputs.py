@@ -263,3 +263,11 @@ def test_manifest_states_sizes_and_axes(tmp_path):
     path.write_text("image,pixel_size\na.tif,5\n")
     with pytest.raises(ValueError, match=r"line 2: The pixel size 5 has no unit"):
         find_inputs([path])
+
+
+def test_files_of_instruments_in_a_folder_are_images(tmp_path):
+    for name in ("a.czi", "b.DM3", "c.txt"):
+        (tmp_path / name).write_bytes(b"of a microscope")
+    found = find_inputs([tmp_path])
+    assert [one.image.name for one in found.images] == ["a.czi", "b.DM3"]
+    assert [path.name for path in found.others] == ["c.txt"]

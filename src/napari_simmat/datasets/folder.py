@@ -22,7 +22,6 @@ from napari_simmat.engine.channels.matching import RGB
 from napari_simmat.engine.image_stack import check_one_shape
 from napari_simmat.engine.settings import ChannelSelection
 from napari_simmat.io.axes import same_except_singletons
-from napari_simmat.io.bioio_reader import is_bioio_file
 from napari_simmat.io.captures import (
     find_captures,
     home_of,
@@ -31,6 +30,7 @@ from napari_simmat.io.captures import (
     propose_in,
 )
 from napari_simmat.io.dicom import holds_dicom
+from napari_simmat.io.elsewhere import is_read_elsewhere
 from napari_simmat.io.files import sha256_of
 from napari_simmat.io.image_file import ImageFile, drop_singleton_channel
 from napari_simmat.io.readers import (
@@ -310,7 +310,9 @@ def files_by_stem(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
     images = _by_stem(filter(_is_image, files))
     # Other files of the same stem may be notes, so readers for any kind of file come last.
     missing = labels.keys() - images.keys()
-    others = _by_stem(path for path in files if stem_of(path) in missing and is_bioio_file(path))
+    others = _by_stem(
+        path for path in files if stem_of(path) in missing and is_read_elsewhere(path)
+    )
     images = dict(sorted({**images, **others}.items(), key=lambda item: item[1]))
     if not images:
         raise ValueError(f"There is no image in {folder}; {HOW_TO_PAIR}.")

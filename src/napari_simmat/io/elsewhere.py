@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from napari_simmat.io.bioio_reader import read_with_bioio
+from napari_simmat.io.bioio_reader import is_bioio_file, read_with_bioio
 from napari_simmat.io.image_file import ImageFile, ReadOptions
-from napari_simmat.io.plugin_reader import read_with_plugins
+from napari_simmat.io.plugin_reader import has_plugin, read_with_plugins
 from napari_simmat.io.refusals import RefusedFileError
 
 
@@ -50,6 +50,12 @@ UNKNOWN = (
     "plugin for it, or bioio and its reader (e.g. pip install bioio bioio-nd2)."
 )
 UNSUPPORTED = "Cannot read {name}: unsupported file type; give one of {formats}."
+
+
+def is_read_elsewhere(path: Path) -> bool:
+    """Whether an installed package reads a file: bioio, or of the formats above a napari plugin."""
+    is_known = path.suffix.lower() in NEEDED
+    return (is_known and has_plugin(path)) or is_bioio_file(path)
 
 
 def read_elsewhere(

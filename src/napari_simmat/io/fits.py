@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from napari_simmat.io.axes import unnamed_axes
-from napari_simmat.io.image_file import ImageFile, Reader, ReadOptions, package_of
+from napari_simmat.io.image_file import ImageFile, Reader, ReadOptions
 from napari_simmat.io.refusals import RefusedFileError, check_memory, needed_module
 from napari_simmat.io.sky import sky_of
 
@@ -23,7 +23,8 @@ def _read(path: Path, options: ReadOptions) -> ImageFile:
 
     Axes of length 1 are dropped.
     """
-    fits: Any = needed_module("astropy.io.fits", path, "FITS").io.fits
+    astropy = needed_module("astropy.io.fits", path, "FITS")
+    fits: Any = astropy.io.fits
     with path.open("rb") as stream, fits.open(stream, lazy_load_hdus=True) as file:
         images = []
         for number, unit in enumerate(file):
@@ -50,7 +51,7 @@ def _read(path: Path, options: ReadOptions) -> ImageFile:
         data = np.asarray(first.data).reshape(shape)
         data = data.astype(data.dtype.newbyteorder("="))
     axes = unnamed_axes(path, data.ndim)
-    by = package_of("astropy")
+    by = f"astropy {astropy.__version__}"
     return ImageFile(path, data, axes, sky=sky, read_by=by, notes=tuple(notes))
 
 

@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -200,6 +201,7 @@ class Reader:
     """Reads a path that matches."""
 
 
+@cache  # the descriptions of all installed packages are read for it
 def package_of(module: str) -> str:
     """The installed package that a module is of, and its version, ``"nd2 0.12.0"``."""
     name = module.partition(".")[0]

@@ -23,7 +23,7 @@ from napari_simmat._text import format_list, format_shape, names_of_bands
 from napari_simmat.io.axes import as_array, distinct_axes, unnamed_axes
 from napari_simmat.io.captures import band_files, capture_stem, is_capture, names_bands
 from napari_simmat.io.dicom import DICOM, holds_dicom, is_dicom
-from napari_simmat.io.elsewhere import read_elsewhere
+from napari_simmat.io.elsewhere import NEEDED, read_elsewhere
 from napari_simmat.io.files import format_size
 from napari_simmat.io.fits import FITS
 from napari_simmat.io.image_file import (
@@ -221,8 +221,12 @@ def label_ending(path: Path) -> str:
 
 
 def is_image_file(path: Path) -> bool:
-    """Whether a file is an image by its ending; DICOM, which often has none, by its content."""
-    return path.name.lower().endswith(IMAGE_ENDINGS) or is_dicom(path)
+    """Whether a file is an image by its ending; DICOM, which often has none, by its content.
+
+    So are files of instruments that other packages read: without one the run says what to install.
+    """
+    is_known = path.name.lower().endswith(IMAGE_ENDINGS) or path.suffix.lower() in NEEDED
+    return is_known or is_dicom(path)
 
 
 def is_image_folder(path: Path) -> bool:

@@ -57,7 +57,7 @@ def test_match_channels_gives_the_models_order(available, inputs, options, expec
         (
             2, RGB, {},
             r"sam reads red, green and blue, but there are 2 channels\. Choose three of them, or "
-            r"one for all three, e\.g\. 0, 1, 1\.",
+            r"one for all three, e\.g\. 0, 1, 1 \(--channels 0,1,1\)\.",
         ),
         (4, RGB, {}, r"there are 4 channels\. Choose three"),
         (4, COLORS, {}, "but 4 are given. Select 3"),

@@ -102,7 +102,7 @@ def match_channels(
     listed = "" if names is None else f" ({format_list(names)})"
     raise ValueError(
         f"{inputs.reader} reads red, green and blue, but there are {available} channels{listed}. "
-        "Choose three of them, or one for all three, e.g. 0, 1, 1."
+        "Choose three of them, or one for all three, e.g. 0, 1, 1 (--channels 0,1,1)."
     )
 
 

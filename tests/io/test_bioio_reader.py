@@ -8,13 +8,13 @@ pytest.importorskip("bioio_imageio")
 
 
 def test_bioio_files_are_read(tmp_path):
-    """Here a GIF, which this package itself does not read."""
+    """Here a portable pixmap, which this package itself does not read."""
     from PIL import Image
 
     plane = np.zeros((20, 30), np.uint8)
     plane[5:9, 7:15] = 255
-    Image.fromarray(plane).save(tmp_path / "a.gif")
-    image = read_image(tmp_path / "a.gif")
+    Image.fromarray(plane).convert("RGB").save(tmp_path / "a.ppm")
+    image = read_image(tmp_path / "a.ppm")
     assert image.data.shape[:2] == (20, 30)
     values = np.asarray(image.data)
     assert ((values if values.ndim == 2 else values[..., 0]) > 127).sum() == 4 * 8
@@ -32,8 +32,8 @@ def test_bioio_images_serve_evaluation_and_training(tmp_path):
 
     plane = np.zeros((20, 30), np.uint8)
     plane[5:9, 7:15] = 255
-    for name in ("a.gif", "a_labels.png", "b.gif", "b.png", "b_labels.png"):
-        Image.fromarray(plane).save(tmp_path / name)
+    for name in ("a.ppm", "a_labels.png", "b.ppm", "b.png", "b_labels.png"):
+        Image.fromarray(plane).convert("RGB").save(tmp_path / name)
     for name in ("a.json", "c.txt"):
         (tmp_path / name).write_text("{}")
-    assert [file.image.name for file in find_labeled_files(tmp_path)] == ["a.gif", "b.png"]
+    assert [file.image.name for file in find_labeled_files(tmp_path)] == ["a.ppm", "b.png"]
