@@ -74,3 +74,15 @@ def test_objects_clicked_one_beside_the_other_are_merged(committed):
     assert committed.tab.object_panel.table.value() == (1, 2)
     committed.key(Qt.Key.Key_G)
     assert sorted(np.unique(committed.objects)) == [0, 1]
+
+
+def test_class_of_a_row_is_not_that_of_new_objects(committed):
+    committed.type_class("cell")
+    committed.click_row(0)
+    assert committed.tab.object_panel.category.value() == "", "that of the row"
+    committed.type_class("nucleus")
+    committed.tab.object_panel.table.choose(())
+    assert committed.tab.object_panel.category.value() == "cell", "that of new ones"
+    committed.add_object(*CENTERS[2])
+    entries = committed.workspace.editor.register.entries
+    assert [entries[label].category for label in (1, 2, 3)] == ["nucleus", "", "cell"]

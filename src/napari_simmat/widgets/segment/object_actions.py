@@ -281,8 +281,9 @@ class ObjectActions:
         )
 
     def classify(self, category: str) -> None:
-        """Set the class of the chosen objects and of new ones."""
-        self.category = category
+        """Set the class of the chosen objects; that of new ones if none is chosen."""
+        if not self._chosen():
+            self.category = category
         # The list of classes reports a typed name more than once. The class that the program gave
         # is confirmed.
         labels = []
