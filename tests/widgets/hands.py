@@ -26,6 +26,7 @@ from qtpy.QtGui import QEnterEvent, QKeySequence, QMouseEvent
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QVBoxLayout, QWidget
 from vispy.app.canvas import MouseEvent
+from vispy.util import keys
 
 from napari_simmat.widgets.controls import CollapsibleSection
 from napari_simmat.widgets.main import SimMATWidget
@@ -34,6 +35,7 @@ from napari_simmat.widgets.segment.tab import SegmentTab
 SECONDS = 180_000
 """Patience of a test with the worker, in milliseconds: torch is loaded once."""
 LEFT, NONE = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
+SHIFT, CONTROL = Qt.KeyboardModifier.ShiftModifier, Qt.KeyboardModifier.ControlModifier
 
 
 class Hands:
@@ -171,15 +173,15 @@ class Hands:
             above = above.parentWidget()
         QTest.mouseClick(tool, LEFT)
 
-    def click(self, y: float, x: float) -> None:
+    def click(self, y: float, x: float, modifiers: Any = NONE) -> None:
         """Press on a position of the world with the points tool, and wait for the answer."""
         self.take(self.tab.buttons.tools["point"])
-        self.press(y, x)
+        self.press(y, x, modifiers)
         self.idle()
 
-    def add_object(self, y: float, x: float) -> None:
+    def add_object(self, y: float, x: float, modifiers: Any = NONE) -> None:
         """Click on a position of the world, and commit what that gives."""
-        self.click(y, x)
+        self.click(y, x, modifiers)
         self.commit()
 
     def hover(self, y: float, x: float) -> None:
@@ -299,6 +301,7 @@ class Headless(Hands):
         self.whole = whole
         self._keys = KeymapHandler()
         self._held: MouseEvent | None = None
+        self._modifiers: list[Any] = []
         self._shown: list[QWidget] = []
 
     def close(self) -> None:
@@ -313,9 +316,12 @@ class Headless(Hands):
     def activate(self) -> None:
         self.widget.activateWindow()
 
-    def press(self, y: float, x: float) -> None:
+    def press(self, y: float, x: float, modifiers: Any = NONE) -> None:
+        known = {SHIFT: keys.SHIFT, CONTROL: keys.CONTROL}
+        self._modifiers = [known[modifiers]] if modifiers in known else []
         self._mouse("mouse_press", y, x)
         self._mouse("mouse_release", y, x)
+        self._modifiers = []
 
     def press_mouse(self, y: float, x: float) -> None:
         self._mouse("mouse_press", y, x)
@@ -385,6 +391,7 @@ class Headless(Hands):
             button=None if kind == "mouse_move" and pressed is None else 1,
             buttons=[1] if pressed is not None or kind == "mouse_press" else [],
             press_event=pressed,
+            modifiers=self._modifiers,
         )
         if kind == "mouse_press":
             self._held = raw
@@ -455,9 +462,9 @@ class Window(Hands):
     def activate(self) -> None:
         self.viewer.window._qt_window.activateWindow()
 
-    def press(self, y: float, x: float) -> None:
+    def press(self, y: float, x: float, modifiers: Any = NONE) -> None:
         self._enter(True)
-        QTest.mouseClick(self.canvas, LEFT, NONE, self._on_canvas(y, x))
+        QTest.mouseClick(self.canvas, LEFT, modifiers, self._on_canvas(y, x))
 
     def press_mouse(self, y: float, x: float) -> None:
         self._enter(True)

@@ -33,10 +33,12 @@ AROUND, NEARLY_AROUND = 0.95, 0.7
 """Shares of a mask within a line from which on it goes around the whole, and may have to."""
 WITHIN = 0.95
 """Share of what a line encloses that is the mask's, from which on there is nothing to add."""
-TOUCHES, SURELY_MENDS = 0.08, 0.2
-"""Shares of what a line encloses that is a mask's from which on the line mends it, rather than
-outlines a neighbor that it touches, and from which on that is sure. An open object that was not
-outlined just now is mended by any line that touches it."""
+MENDS, SURELY_MENDS, DEEPEST = 1 / 3, 0.6, 90
+"""Depths, in half widths, to which a line reaches into a mask if it mends it, rather than outlines
+a neighbor that it touches, and if that is sure; the percentile of the shared pixels' depths. An
+open object that was not outlined just now is mended by any line that touches it."""
+FEW = 0.08
+"""Share of what a line encloses that is the mask's, below which the mask is elsewhere."""
 SAME_AS_BOX = 0.5
 """IoU of a line's box with a box prompt from which on both show the same object."""
 NEAR = 3
@@ -207,13 +209,17 @@ def meaning_of(
     anew, adds = Meaning("outline", nearest), Meaning("adds", nearest)
     if area and counts[best] >= AROUND * area:
         return anew
-    if held[best] and counts[best] < TOUCHES * size:
+    if held[best] and counts[best] < FEW * size:
         return replace(anew, other=adds)  # the mask is elsewhere, beside the line
     if held[best] or (area and counts[best] >= min(NEARLY_AROUND * area, WITHIN * size)):
         return replace(adds, other=anew)
     if nearest.is_edited:
         return adds
-    return _beside(adds, Meaning("outline"), counts[best] / size, outlining=outlining)
+    assert nearest.mask is not None, "or nothing would be near"
+    shape_yx = nearest.mask.shape[0], nearest.mask.shape[1]
+    drawn = drawn_outline(nearest.asked.prompt, shape_yx) if outlining else None
+    depth = _depth(line, nearest.mask if drawn is None else drawn)
+    return _beside(adds, Meaning("outline"), depth, outlining=outlining)
 
 
 def with_line(
@@ -300,14 +306,26 @@ def _meaning_beside_committed(
         return replace(new, other=anew) if is_other else replace(anew, other=new)
     if count >= NEARLY_AROUND * area:
         return replace(adds, other=anew)
-    return _beside(adds, new, count / size)
+    return _beside(adds, new, _depth(line, committed == label))
 
 
-def _beside(adds: Meaning, new: Meaning, share: float, *, outlining: bool = True) -> Meaning:
-    """Whether a line that encloses a share of an object mends it, or outlines its neighbor."""
-    mends = not outlining or share >= TOUCHES
+def _beside(adds: Meaning, new: Meaning, depth: float, *, outlining: bool = True) -> Meaning:
+    """Whether a line that reaches so deep into an object mends it, or outlines its neighbor."""
+    mends = not outlining or depth >= MENDS
     first, second = (adds, new) if mends else (new, adds)
-    return first if share >= SURELY_MENDS else replace(first, other=second)
+    return first if depth >= SURELY_MENDS else replace(first, other=second)
+
+
+def _depth(line: NDArray[np.float64], mask: Mask) -> float:
+    """How deep a line reaches into a mask (Y, X), in half widths of the narrower of the two."""
+    window, enclosed = _enclosed(line, (mask.shape[0], mask.shape[1]))
+    within = ndi.distance_transform_edt(np.pad(mask[window], 1, mode="edge"))[1:-1, 1:-1]
+    both = within[enclosed & mask[window]]
+    if not both.size:
+        return 0.0
+    own = ndi.distance_transform_edt(np.pad(enclosed, 1)).max()
+    width = min(float(own), float(within.max()))
+    return max(0.0, float(np.percentile(both, DEEPEST)) - 0.5) / width
 
 
 def _shared(

@@ -433,7 +433,8 @@ class Session:
         lesson = self._lesson(plane)
         if lesson is None:
             raise ValueError(NO_GROUND)
-        at = tuple((*map(float, plane), float(y), float(x)) for y, x in vertices)
+        line = drawn_line([(float(y), float(x)) for y, x in vertices])
+        at = tuple((*map(float, plane), float(y), float(x)) for y, x in line)
         drawn = Prompts(outlines=(Outline("path", at, ON_GROUND),))
         ground = ground_marked(drawn, plane, (), self._shape_yx, lesson.side)
         assert ground is not None, "it is a negative path alone"

@@ -19,7 +19,7 @@ REACH = 12.0
 screen."""
 TAIL = 0.25
 """Share of a line that may lie beyond where it meets itself; that is cut off."""
-ROUNDNESS, WIDTH = 0.1, 1 / 3
+ROUNDNESS, WIDTH = 0.1, 0.2
 """What a line encloses has at least this share of the area of a circle of the same length, or at
 least this mean width in reaches; a stroke there and back encloses less."""
 TREMOR, LOOPS = 0.25, 24

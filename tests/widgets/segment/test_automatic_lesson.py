@@ -410,7 +410,7 @@ def test_a_line_and_points_are_widened():
 
 
 def test_line_around_ground_marks_what_it_encloses():
-    line = ((5.0, 5.0), (5.0, 35.0), (35.0, 35.0), (35.0, 5.0), (6.0, 5.0))
+    line = ((5.0, 5.0), (5.0, 35.0), (35.0, 35.0), (35.0, 5.0), (5.0, 5.0))
     prompts = Prompts(outlines=(Outline("path", line, label=0),))
     found = ground_marked(prompts, (), (), (40, 40), side=8.0)
     assert found.mask.on_plane((), (40, 40))[5:36, 5:36].all()

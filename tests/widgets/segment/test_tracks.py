@@ -58,7 +58,7 @@ def pick(window: Any, *at: tuple[int, int]) -> None:
     for frame, number in at:
         window.viewer.dims.set_point(0, frame)
         window.idle()
-        window.click(*PLACES[frame][number])
+        window.click(*PLACES[frame][number], Qt.KeyboardModifier.ShiftModifier)
 
 
 def test_link_all_finds_a_division_and_a_link_can_be_corrected(linked):

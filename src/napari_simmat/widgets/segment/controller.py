@@ -118,6 +118,7 @@ class SegmentController(QObject):
         self.automatic = AutomaticSegmentation(workspace, inference)
         self.review = DraftReview(workspace, self.objects)
         self.pen = Pen(workspace)
+        self.pen.clicked.connect(self.objects.select)
         self.pen.drawn.connect(lambda stroke: self.perform(lambda: self.pen.take(stroke)))
         self.naming = ObjectNaming(workspace, inference)
         self.prefetcher = EmbeddingPrefetcher(workspace, inference)

@@ -43,10 +43,15 @@ POINT_AT_OBJECT = (
 COMMIT_FIRST = "Commit (<key:commit>) or clear (<key:clear>) the open prompts first."
 MASK_EMPTY = "The mask is empty: add a point on the object, or draw a larger box."
 HOW_TO_MERGE = (
-    "Click once on each of the objects to merge, or choose them in the table, then "
+    "Click on one object and Ctrl+click on the others, or choose them in the table, then "
     "merge (<key:merge>)."
 )
-HOW_TO_SPLIT = "Click on each part that one object should have, then split (<key:split>)."
+HOW_TO_SPLIT = "Shift+click on each part that one object should have, then split (<key:split>)."
+SELECTED = (
+    "Object {label} is selected: click it again or press <key:edit> to open it; Shift+click begins "
+    "a new object there."
+)
+SELECTED_MANY = "Objects {labels} are selected: <key:merge> merges them."
 NO_OTHER_MASK = "There is no other mask for these prompts."
 DOUBTFUL_PLANES = "doubtful planes"
 """Key of an objects layer's metadata: of each propagated object, the planes worth a look."""
@@ -82,6 +87,8 @@ class ObjectActions:
         Class of new objects.
     chosen
         The objects chosen in the table. Actions mean them only while the mouse is off the image.
+    choose
+        Chooses objects in the table.
     """
 
     def __init__(self, workspace: Workspace) -> None:
@@ -89,6 +96,8 @@ class ObjectActions:
         self.overlap: Overlap = "keep"
         self.category = ""
         self.chosen: tuple[int, ...] = ()
+        self.choose: Callable[[Sequence[int]], object] = lambda _: None
+        workspace.prompt_layers.selects_with(self.select)
 
     # ------------------------------------------------------------------ writing
 
@@ -207,6 +216,31 @@ class ObjectActions:
         workspace.do(f"edit of {label}", after)
         workspace.prediction_wanted.emit()
 
+    def select(self, position: Sequence[float], beside: bool = False) -> bool:
+        """Select the object at a world position, or open it if it is; whether there is one.
+
+        While something is open on the plane, a click there corrects that.
+        """
+        workspace = self._workspace
+        session, plane = workspace.session, workspace.plane_or_none()
+        if session is None or plane is None or session.prompt_state.on(plane):
+            return False
+        label = self.label_at(position)
+        if not label or session.propagated.get(plane) or not workspace.has_pixels():
+            return False
+        if beside:
+            chosen = sorted({*self.chosen, label})
+            self.choose(chosen)
+            if len(chosen) > 1:
+                workspace.say(SELECTED_MANY.format(labels=listed(chosen)))
+                return True
+        elif self.chosen == (label,):
+            self.edit(label)
+            return True
+        self.choose([label])
+        workspace.say(SELECTED.format(label=label))
+        return True
+
     # ------------------------------------------------------------------ changing
 
     def delete(self) -> None:
@@ -247,8 +281,9 @@ class ObjectActions:
         )
 
     def classify(self, category: str) -> None:
-        """Set the class of the chosen objects and of new ones."""
-        self.category = category
+        """Set the class of the chosen objects; that of new ones if none is chosen."""
+        if not self._chosen():
+            self.category = category
         # The list of classes reports a typed name more than once. The class that the program gave
         # is confirmed.
         labels = []

@@ -43,6 +43,7 @@ _OBJECT_ACTIONS = {
     "load": ("Load ...", "Add the objects of a file in any of the formats of Save"),
 }
 """Title and tool tip of what is done with objects."""
+CLASS, CLASS_OF_NEW = "Class", "Class of new"
 LOAD = "Load objects ..."
 SAVE_TIP = "Label image, OME-Zarr, COCO, ImageJ ROIs or GeoJSON, with a table"
 _LETTERS = 3
@@ -81,6 +82,12 @@ class ClassChoice(QComboBox):
         """The chosen class; empty for none."""
         text = self.currentText().strip()
         return "" if text == _NO_CLASS else text
+
+    def show_class(self, name: str) -> None:
+        """Show a class, without choosing it."""
+        if name != self.value():
+            self.setEditText(name or _NO_CLASS)
+            self.lineEdit().setCursorPosition(0)
 
     def _on_pick(self) -> None:
         self.clearFocus()
@@ -123,13 +130,16 @@ class ObjectPanel(Panel):
         self.save.clicked.connect(self._on_save)
         self.saved_table = SavedTable(self.table, parent=self)
         self.save.menu().addActions([self.entries["load"], self.saved_table.action])
-        row = hbox(QLabel("Class"), (self.category, 3), (self.chosen_menu, 2), (self.save, 3))
+        self._of = QLabel()
+        self._new_class = ""
+        row = hbox(self._of, (self.category, 3), (self.chosen_menu, 2), (self.save, 3))
         row.setSpacing(6)
         self.histogram = ObjectHistogram()
         vbox((self.table, 1), self.histogram, row, parent=self)
         self.look.activated.connect(lambda _: self.look_chosen.emit(self.look.currentData()))
         self.overlap.activated.connect(lambda index: self.overlap_chosen.emit(_OVERLAPS[index]))
-        self.category.picked.connect(self.class_chosen)
+        self.category.picked.connect(self._on_class)
+        self.table.chosen.connect(lambda _: self._show_class())
         self.table.chosen.connect(lambda _: self.show_actions())
         self.table.model().layoutChanged.connect(self._show_histogram)
         self.set_rows([])
@@ -141,6 +151,19 @@ class ObjectPanel(Panel):
             action.setText(f"{title}\t{key}")
         action.triggered.connect(lambda: self.acted.emit(name))
         return action
+
+    def _on_class(self, name: str) -> None:
+        if not self.table.value():
+            self._new_class = name
+        self.class_chosen.emit(name)
+
+    def _show_class(self) -> None:
+        """Show the class of the chosen objects, if they have one in common, else of new ones."""
+        chosen = self.table.categories()
+        self._of.setText(CLASS if chosen else CLASS_OF_NEW)
+        shown = self._new_class if not chosen else chosen.pop() if len(chosen) == 1 else ""
+        if not self.category.lineEdit().hasFocus():
+            self.category.show_class(shown)
 
     def _on_save(self) -> None:
         self.acted.emit("save" if self.table.model().rowCount() else "load")
@@ -154,6 +177,7 @@ class ObjectPanel(Panel):
         # Without objects a press loads some: that is what can be done then.
         self.save.setText(f"Save {len(rows)} ..." if rows else LOAD)
         self.save.setToolTip(SAVE_TIP if rows else self.entries["load"].toolTip())
+        self._show_class()
         self.show_actions()
 
     def _show_histogram(self) -> None:

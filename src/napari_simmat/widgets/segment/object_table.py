@@ -234,6 +234,11 @@ class ObjectTable(QTableView):
         selection = self.selectionModel().selectedRows()
         return tuple(sorted(self._label(index) for index in selection))
 
+    def categories(self) -> set[str]:
+        """The classes of the chosen objects."""
+        selection = self.selectionModel().selectedRows()
+        return {self._model.rows[index.row()].category for index in selection}
+
     def set_rows(self, rows: Sequence[ObjectRow], title: str = "px") -> None:
         """Show these objects; chosen ones that still exist stay chosen."""
         before = self.value()

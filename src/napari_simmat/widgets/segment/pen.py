@@ -42,6 +42,8 @@ class Pen(QObject):
 
     drawn = Signal(object)
     """A `Stroke` has ended."""
+    clicked = Signal(object)
+    """A position of the world, where there was no line."""
 
     def __init__(self, workspace: Workspace) -> None:
         super().__init__(workspace)
@@ -76,6 +78,8 @@ class Pen(QObject):
         self._overlay.end()
         if stroke.length >= CLICK:
             self.drawn.emit(stroke)
+        else:
+            self.clicked.emit(tuple(event.position))
 
     @needs_image
     def take(self, session: LayerSession, stroke: Stroke) -> None:

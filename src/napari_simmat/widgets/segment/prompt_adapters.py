@@ -22,9 +22,12 @@ from napari_simmat.widgets.placement import ImageGeometry, shown_axes
 from napari_simmat.widgets.segment.prompt_tools import (
     TOOL_OF_MODE,
     TOOLS,
+    Select,
+    add_without_selecting,
     draw_on_planes,
     follow_with_pen,
     let_go_of_pen,
+    select_before_adding,
 )
 from napari_simmat.widgets.shortcuts import guard_shift
 
@@ -96,6 +99,7 @@ class PointsAdapter(LayerAdapter):
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
+        self.select: Select | None = None
         self.positive = True
         self.group = 0
 
@@ -115,7 +119,11 @@ class PointsAdapter(LayerAdapter):
 
     def use(self, layer: Layer | None) -> None:
         """Follow this layer in place of the one before."""
+        if self.layer is not None:
+            add_without_selecting(self.layer)
         super().use(layer)
+        if layer is not None and self.select is not None:
+            select_before_adding(layer, self.select)
         self._write_defaults()
 
     def read(self, geometry: ImageGeometry, point: Sequence[float]) -> Prompts:

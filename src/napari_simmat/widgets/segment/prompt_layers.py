@@ -20,7 +20,14 @@ from napari_simmat.widgets.segment.prompt_adapters import (
     PointsAdapter,
     ShapesAdapter,
 )
-from napari_simmat.widgets.segment.prompt_tools import TOOL_OF_MODE, TOOLS, Tool, follow_with_pen
+from napari_simmat.widgets.segment.prompt_tools import (
+    TOOL_OF_MODE,
+    TOOLS,
+    Select,
+    Tool,
+    follow_with_pen,
+    select_before_adding,
+)
 from napari_simmat.widgets.shortcuts import guard_shift
 from napari_simmat.widgets.worker import later
 
@@ -171,6 +178,12 @@ class PromptLayers(QObject):
         """Whether what is drawn next begins another object besides those of `prompts`."""
         return bool(prompts) and self._points.group >= prompts.next_group > 0
 
+    def selects_with(self, select: Select) -> None:
+        """Have a click on what can be selected do that."""
+        self._points.select = select
+        if self.points is not None:
+            select_before_adding(self.points, select)
+
     def draws_with(self, pen: Callable[[Shapes, Any], Any]) -> None:
         """Have this follow the mouse where lines are drawn."""
         self._shapes.pen = pen
@@ -277,6 +290,8 @@ class PromptLayers(QObject):
     def _on_settled(self) -> None:
         if self._shapes.remove_click():
             self._settled.stop()
+            if self._points.select is not None:
+                self._points.select(tuple(self._viewer.cursor.position), False)
         self.edited.emit()
 
     def _on_tool(self) -> None:

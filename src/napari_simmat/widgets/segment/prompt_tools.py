@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from napari import Viewer
-from napari.layers import Shapes
+from napari.layers import Points, Shapes
+from napari.layers.points._points_constants import Mode as PointsMode
+from napari.layers.points._points_mouse_bindings import DRAG_DIST_THRESHOLD
 
 from napari_simmat.annotation.prompt_state import ShapeKind
 
@@ -41,6 +44,42 @@ TOOLS: dict[Tool, PromptTool] = {
 IN_LIST: tuple[Tool, ...] = ("box", "ellipse", "polygon")
 """The tools that share a button."""
 TOOL_OF_MODE = {mode: name for name, tool in TOOLS.items() for mode in tool.modes}
+
+
+Select = Callable[[tuple[float, ...], bool], bool]
+"""Selects what lies at a position of the world, with `True` beside what is selected; whether there
+was anything to select."""
+
+
+def select_before_adding(layer: Points, select: Select) -> None:
+    """Have a click on something that can be selected do that, in place of adding a point.
+
+    With Shift a point is added wherever the click is.
+    """
+    usual = type(layer)._drag_modes[PointsMode.ADD]
+
+    def press(points: Points, event: Any) -> Iterator[None]:
+        pressed = np.array(event.pos)
+        adding = usual(points, event)
+        next(adding)
+        yield
+        while event.type == "mouse_move":
+            next(adding)
+            yield
+        is_click = np.linalg.norm(np.array(event.pos) - pressed) < DRAG_DIST_THRESHOLD
+        keys = {str(getattr(key, "name", key)) for key in event.modifiers}
+        if "Shift" not in keys and is_click and select(event.position, "Control" in keys):
+            return
+        with suppress(StopIteration):
+            next(adding)
+
+    layer._drag_modes = {**layer._drag_modes, PointsMode.ADD: press}
+
+
+def add_without_selecting(layer: Points) -> None:
+    """Give the mode that adds points back to napari."""
+    usual = type(layer)._drag_modes[PointsMode.ADD]
+    layer._drag_modes = {**layer._drag_modes, PointsMode.ADD: usual}
 
 
 def follow_with_pen(layer: Shapes, follow: Callable[[Shapes, Any], Any]) -> None:

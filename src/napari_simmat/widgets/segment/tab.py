@@ -249,6 +249,7 @@ class SegmentTab(SegmentForm):
         automatic = self.automatic_panel
         everything.labeled_within = lambda: learn.labeled_within
         panel = self.object_panel
+        objects.choose = panel.table.choose
         self.exporter.table = lambda: panel.saved_table.value().settings
         self.exporter.channels = lambda: self._choice().measurable
         parts = (self.buttons, self.channel_panel, panel, stack, automatic)

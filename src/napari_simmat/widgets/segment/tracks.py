@@ -42,9 +42,7 @@ NO_OBJECTS = "There are no objects to link: commit some on several frames, or fi
 LINKED = "{}, {}."
 JOINED = "{} in 3D; each has one id on all its planes."
 WHICH_AXIS = "Choose which axis is time."
-PICK_TWO = (
-    "Click once on each of the two objects, on two frames, and press it again: points choose them."
-)
+PICK_TWO = "Shift+click once on each of the two objects, on two frames, and press it again."
 OBJECTS_CHANGED = "The objects were changed meanwhile; nothing was linked. Do it again."
 
 
