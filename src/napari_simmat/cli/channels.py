@@ -311,8 +311,9 @@ def _save_rig(
 
     from napari_simmat.batch.channel_images import draw_rig
     from napari_simmat.io.files import atomic_write
+    from napari_simmat.io.readers import RIG_PICTURE
 
-    paths = (folder / "rig.json", folder / "rig.webp")
+    paths = (folder / "rig.json", folder / RIG_PICTURE)
     for path in paths:
         if path.exists() and not overwrite:
             raise ValueError(EXISTS.format(path))

@@ -225,6 +225,8 @@ def is_image_file(path: Path) -> bool:
 
     So are files of instruments that other packages read: without one the run says what to install.
     """
+    if path.name == RIG_PICTURE and path.with_suffix(".json").exists():
+        return False  # it shows what was measured of a rig, which lies beside
     is_known = path.name.lower().endswith(IMAGE_ENDINGS) or path.suffix.lower() in NEEDED
     return is_known or is_dicom(path)
 
@@ -356,6 +358,8 @@ NUMPY = Reader(
 READERS = (TIFF, PICTURES, NUMPY, NIFTI, ITK, ZARR, DICOM, OPENSLIDE, FITS)
 """All formats; the first that matches reads, but OpenSlide before all, as its files look like those
 of others."""
+RIG_PICTURE = "rig.webp"
+"""What `channels register` writes beside ``rig.json``."""
 IMAGE_ENDINGS = tuple(ending for reader in READERS for ending in reader.endings)
 """Endings of image files; the content decides what a file is."""
 _READABLE = format_list(name for reader in READERS for name in reader.formats)
