@@ -73,11 +73,11 @@ def main() -> None:
     centers = np.round(ndi.center_of_mass(smooth, regions, np.arange(1, count + 1))).astype(int)
     predictor.set_image(image)
     settings = AutomaticSettings()
-    labels = segment_everything(predictor, settings).labels
-    step = SeenPlane(image[None], middle(image.shape)).next_step(labels, settings)
+    by_default = segment_everything(predictor, settings).labels
+    step = SeenPlane(image[None], middle(image.shape)).next_step(by_default, settings)
     assert step is not None, "few are found"
     advised = segment_everything(predictor, AutomaticSettings(**step.settings)).labels
-    hits = [int(np.count_nonzero(each[tuple(centers.T)])) for each in (labels, advised)]
+    hits = [int(np.count_nonzero(each[tuple(centers.T)])) for each in (by_default, advised)]
     print(f"{count} sources: {hits[0]} found, {hits[1]} as advised. {step.in_options}")
 
 
