@@ -206,7 +206,8 @@ def _pixels(line: Sequence[Position], shape: tuple[int, ...]) -> tuple[NDArray[n
 
 def _latest_marks(prompts: Prompts) -> list[tuple[tuple[Position, ...], int]]:
     """The marks that no line that closes came after: such a line is always followed."""
-    closed = [each for each in prompts.outlines if each.kind == "path" and closes(each.vertices)]
+    paths = [each for each in prompts.outlines if each.kind == "path"]
+    closed = [each for each in paths if closes([vertex[-2:] for vertex in each.vertices])]
     if not closed:
         return _marks(prompts)
     last = prompts.outlines.index(closed[-1])
