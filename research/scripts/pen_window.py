@@ -360,7 +360,9 @@ def tables(rows: list[dict[str, str]]) -> str:
         right = [each["right"] == "True" for each in chosen]
         wrong = [each for each, is_right in zip(chosen, right, strict=True) if not is_right]
         offered = sum(each["offered"] == "True" for each in wrong)
-        scored = [each for each in chosen if each["mask"]]
+        # Halves, and objects with more than themselves, are no objects.
+        whole = [each for each in chosen if each["situation"] in ("outline", "neighbor")]
+        scored = [each for each in whole if each["mask"]]
         ious = [
             f"{np.mean([float(each[key]) for each in scored]):.2f}" if scored else ""
             for key in ("drawn", "mask")

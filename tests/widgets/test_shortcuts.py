@@ -41,6 +41,13 @@ def test_keys_that_napari_has_too_are_known_and_explained():
         ("activate_points_select_mode", "S"),
         ("activate_select_mode", "S"),
         ("activate_add_path_mode", "T"),
+        ("activate_points_add_mode", "P"),
+        ("activate_add_polygon_mode", "P"),
+        ("activate_labels_paint_mode", "P"),
+        ("activate_add_line_mode", "L"),
+        ("activate_labels_picker_mode", "L"),
+        ("move_shapes_selection_to_back", "B"),
+        ("toggle_preserve_labels", "B"),
     }
     assert len(ours) == len(SHORTCUTS), "no key means two things"
     assert all(each in shortcuts_text() for each in KEPT_BY_NAPARI)
@@ -206,8 +213,9 @@ def test_keys_clash_with_napari_only_as_documented():
         kind: {action for action, key in ours.items() if key in keys}
         for kind, keys in napari.items()
     }
-    assert taken[Points] == {"segment"}, "select mode: 3 does it too"
-    assert taken[Labels] == {"edit", "undo", "redo"}, "erase: 1 does it too"
+    assert taken[Points] == {"segment", "point"}, "select mode: 3 does it too"
+    tools = {"point", "box", "pen"}  # paint: 2, preserve labels: its box, pick: 5
+    assert taken[Labels] == {"edit", "undo", "redo", *tools}, "erase: 1 does it too"
 
 
 @pytest.mark.all_tabs
