@@ -137,7 +137,7 @@ def draw_one(
         done = hand.draw(stroke, end, SPEEDS[speed], rng)
         right = done.taken == meant and hand.count == before + (meant == "outline")
         drawn = shape_mask("polygon", stroke.line.tolist(), (truth.shape[0], truth.shape[1]))
-        scores = (None, None)
+        scores: tuple[float | None, float | None] = (None, None)
         if goal is not None:
             scores = (_rounded(drawn, goal), _rounded(hand.mask(number), goal))
         return Row(
@@ -180,7 +180,7 @@ def _first(truth: Mask, situation: str) -> Mask:
         return largest_part(half)
     other = truth & ~half
     grown = ndimage.binary_dilation(other, iterations=max(2, round(0.6 * half_width(truth))))
-    return ndimage.binary_fill_holes(largest_part(truth | grown))
+    return np.asarray(ndimage.binary_fill_holes(largest_part(truth | grown)))
 
 
 def _rounded(mask: Mask, truth: Mask) -> float:
@@ -213,8 +213,11 @@ class WindowHand:
         self.widget.open_now()
         self.canvas = self.viewer.window._qt_viewer.canvas.native
         self._left, self._none = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
-        self._press, self._key, self._keys = QTest.mousePress, QTest.keyClick, Qt.Key
-        self._release, self._shift = QTest.mouseRelease, Qt.KeyboardModifier.ShiftModifier
+        self._keys, self._shift = Qt.Key, Qt.KeyboardModifier.ShiftModifier
+        # The stubs know no widget that napari hands out.
+        self._press: Any = QTest.mousePress
+        self._release: Any = QTest.mouseRelease
+        self._key: Any = QTest.keyClick
 
     @property
     def count(self) -> int:
@@ -337,7 +340,7 @@ def _ended(path: NDArray[np.float64], end: str, rng: np.random.Generator) -> NDA
     most = {"short of it": SHORT, "past it": PAST, "beside it": ASIDE}.get(end, 0.0)
     far = min(float(rng.uniform(0.3, 1.0)) * most, length / 8)
     if end == "short of it":
-        return ring[steps <= length - far]
+        return np.asarray(ring[steps <= length - far])
     if end == "past it":
         return np.vstack([ring, ring[1:][steps[1:] <= far]])
     if end == "beside it":
@@ -379,7 +382,7 @@ def tables(rows: list[dict[str, str]]) -> str:
         "| {} | lines | taken as meant | otherwise | of these offered | IoU, line | IoU, mask |"
         " s by the model | s waited |\n| --- | " + " | ".join(["---:"] * 8) + " |"
     )
-    meant = {}
+    meant: dict[str, list[Any]] = {}
     for row in rows:
         name = row["situation"] if row["situation"] == "neighbor" else row["meant"]
         meant.setdefault(name, []).append(row)
@@ -397,7 +400,7 @@ def tables(rows: list[dict[str, str]]) -> str:
         parts += [head.format(title), *(line(*each) for each in groups.items() if each[1])]
         parts += [line("all", rows), ""] if groups is meant else [""]
     parts += [head.format("it ends, it is")]
-    parts += [line(*each) for each in (*by_end.items(), *by_speed.items())]
+    parts += [line(*each) for each in (*by_end.items(), *by_speed.items()) if each[1]]
     return "\n".join(parts)
 
 

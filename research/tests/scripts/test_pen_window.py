@@ -43,7 +43,7 @@ def test_mouse_reports_at_equal_distances(script):
     assert steps.min() > 6.5
 
 
-def test_tables_count_what_was_taken_as_meant_and_what_was_offered(script):
+def test_tables_count_what_was_meant_and_what_was_offered(script):
     def row(right, offered, situation="outline"):
         values = ("blood", "a", 1, situation, "outline", "adds", offered, right, ENDS[0])
         made = script.Row(*values, "slow", 30.0, 1.0, 0.8, 0.9, 2.0, 0.5)
