@@ -19,7 +19,7 @@ from torch import Tensor
 
 from napari_simmat.engine.automatic_postprocessing import PixelBox
 from napari_simmat.engine.coordinates import InputTransform, zoomed
-from napari_simmat.engine.device import precision_context
+from napari_simmat.engine.device import half_precision_is_faster, precision_context
 from napari_simmat.engine.masks import Mask, label_windows
 from napari_simmat.models.network import Encoded
 from napari_simmat.models.object_decoder import WIDTH, ObjectDecoder
@@ -107,7 +107,9 @@ def tune_decoder_job(
     for done, (box, transform) in enumerate(places):
         yield Progress(done, CROPS + STEPS, "learning from the objects")
         crops.append(_crop(predictor, before, known, plane, box, transform))
-    device = predictor.device
+    device, precision = predictor.device, predictor.precision
+    if device.type == "cpu" and half_precision_is_faster():
+        precision = "fast"  # in half the time; the weights stay exact
     decoder = copy.deepcopy(before).to(device).train()
     for name, each in decoder.named_parameters():
         each.requires_grad_(not name.startswith("score"))
@@ -117,7 +119,7 @@ def tune_decoder_job(
     for step in range(STEPS):
         yield Progress(CROPS + step, CROPS + STEPS, "learning from the objects")
         chosen = [crops[(step * TOGETHER + each) % len(crops)] for each in range(TOGETHER)]
-        with torch.enable_grad(), precision_context(device, predictor.precision):
+        with torch.enable_grad(), precision_context(device, precision):
             for crop in chosen:
                 loss = _loss(decoder, crop) / TOGETHER
                 loss.backward()  # type: ignore[no-untyped-call]
