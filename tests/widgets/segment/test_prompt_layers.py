@@ -262,7 +262,7 @@ def test_refinement_uses_this_object_and_never_the_next(ready):
     ready.click(*CENTERS[2])
     assert asked[2].mask is None, "the next object begins from nothing"
     ready.key(Qt.Key.Key_C, SHIFT)
-    ready.click(*CENTERS[1])
+    ready.click(*CENTERS[1], SHIFT)  # it is committed: a plain click would select it
     assert np.array_equal(ready.preview, alone)
     ready.click(CENTERS[1][0] + 12, CENTERS[1][1])
     assert np.array_equal(ready.preview, two), "the same clicks, the same mask"
