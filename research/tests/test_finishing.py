@@ -257,6 +257,8 @@ def test_one_kind_of_objects_is_finished_with_few_actions():
 def test_few_missing_objects_are_boxed_without_teaching(monkeypatch):
     labels = drawn_image(0).labels
     proposed = np.where(labels <= 9, labels, 0)
-    everything = Offer(proposed, Scripted(labels == 10), drafts=True, by="boxes")
-    monkeypatch.setattr(finishing, "by_second_look", lambda _: everything)
-    assert finishing.by_kind(setting(labels)) is everything
+    everything = Offer(proposed, Scripted(labels == 10))
+    monkeypatch.setattr(finishing, "_first_drafts", lambda *_: everything)
+    monkeypatch.setattr(Setting, "predictor", lambda *_: None)
+    offer = finishing.by_kind(setting(labels))
+    assert (offer.labels is proposed, offer.made, offer.by) == (True, None, "boxes")
