@@ -2,7 +2,6 @@
 
 import threading
 
-import numpy as np
 import pytest
 
 from napari_simmat.annotation.inference_service import InferenceService
@@ -111,10 +110,15 @@ def test_second_look_beside_a_click_leaves_its_mask_alone(ready, second_look):
     ready.take(ready.tab.buttons.tools["point"])
     ready.press(*CENTERS[0])
     ready.qtbot.waitUntil(lambda: bool(ready.workspace.session.predictions))
-    shown = ready.preview.copy()
+    ((_, before),) = ready.workspace.session.predictions.values()
     second_look.set()
     ready.idle()
-    assert np.array_equal(ready.preview, shown), "prompts hide the drafts"
+    ((_, after),) = ready.workspace.session.predictions.values()
+    assert after is before
+    mask = before.masks[0]
+    assert (ready.preview[mask] == 1).all()
+    assert ready.preview[~mask].any(), "outlines of the drafts beside it"
+    assert not ready.preview[CENTERS[3]], "outlines alone"
     ready.commit()
     assert ready.objects[CENTERS[0]] == 1
     assert drafts(ready).at(*CENTERS[0]) is None

@@ -131,7 +131,7 @@ def test_each_step_shows_thirteen_controls_at_most(narrow, data):
     assert tab.buttons.redo.isEnabled()
     note("drafts, something undone")
     narrow.click(*CENTERS[2])
-    assert not tab.review_panel.accept.isVisible(), "the prompts hide the drafts"
+    assert not tab.review_panel.accept.isVisible(), "they wait for the prompts"
     note("drafts, a click")
     narrow.push(tab.buttons.clear)
     assert tab.review_panel.accept.isVisible()

@@ -55,6 +55,12 @@ def let_all_be_doubtful(window: Any) -> list[tuple[int, int]]:
     return [next(at for at in CENTERS if covers(each, at)) for each in drafts]
 
 
+def open_mask(window: Any) -> np.ndarray:
+    """The mask of the open prompts."""
+    ((_, prediction),) = window.workspace.session.predictions.values()
+    return prediction.masks[0]
+
+
 def covers(draft: Any, at: tuple[int, int]) -> bool:
     return bool(draft.mask.on_plane((), (200, 220))[at])
 
@@ -147,11 +153,11 @@ def test_edit_opens_a_draft_and_the_commit_replaces_it(drafted):
     draft = before == before[CENTERS[0]]
     drafted.key_over(*CENTERS[0], EDIT)
     assert drafted.status.text.startswith(EDITING_DRAFT)
-    assert np.array_equal(drafted.mask, draft), "as it is, until a click corrects it"
+    assert np.array_equal(open_mask(drafted), draft), "as it is, until a click corrects it"
     y, x = CENTERS[0]
     drafted.key(Qt.Key.Key_T)
     drafted.click(y, x + 22)
-    mended = drafted.mask.copy()
+    mended = open_mask(drafted)
     assert 0 < (mended & draft).sum() < draft.sum()
     drafted.commit()
     assert np.array_equal(drafted.objects == 1, mended)
@@ -159,7 +165,7 @@ def test_edit_opens_a_draft_and_the_commit_replaces_it(drafted):
     assert [covers(each, CENTERS[0]) for each in session.history.last.drafts.replaced] == [True]
     drafted.undo()
     assert not drafted.objects.any()
-    assert np.array_equal(drafted.mask, mended), "it is open again"
+    assert np.array_equal(open_mask(drafted), mended), "it is open again"
     drafted.undo(3)
     assert np.array_equal(drafted.preview, before)
 
@@ -172,7 +178,7 @@ def test_edit_of_a_mended_draft_opens_its_clicks(drafted):
     drafted.commit()
     written = drafted.objects == 1
     drafted.key_over(*CENTERS[0], EDIT)
-    assert np.array_equal(drafted.mask, written)
+    assert np.array_equal(open_mask(drafted), written)
     assert len(drafted.viewer.layers["SimMAT points"].data) == 1
     drafted.commit()
     assert np.array_equal(drafted.objects == 1, written)
@@ -350,3 +356,27 @@ def test_drafts_are_drawn_apart_from_objects(drafted):
     assert not drafted.viewer.layers["SimMAT objects"].contour
     _, labels = discs()
     assert iou(drafted.objects == 1, labels == 1) > 0.8
+
+
+def test_outlines_of_other_drafts_are_seen_beside_a_mask(drafted):
+    """Boxing one object after the other, one sees which of them are drafts already."""
+    drafts = drafted.preview.copy()
+    box = slice(90, 116), slice(5, 31)
+    drafted.drag(95, 8, 110, 28)
+    mask = open_mask(drafted)
+    assert np.array_equal(drafted.preview[box] > 0, mask[box]), "the mask is an area"
+    beside = np.where(mask, 0, drafted.preview)
+    assert np.array_equal(beside[beside > 0], drafts[beside > 0])
+    for y, x in CENTERS:
+        assert not beside[y, x], "of a draft the outline alone"
+        row = np.flatnonzero(drafts[y] == drafts[y, x])
+        assert beside[y, row[[0, -1]]].all()
+
+
+def test_outline_of_a_draft_that_a_mask_replaces_is_gone(drafted):
+    drafted.click(*CENTERS[3])
+    mask = open_mask(drafted)
+    y, x = (slice(side - 25, side + 26) for side in CENTERS[3])
+    assert np.array_equal(drafted.preview[y, x] > 0, mask[y, x])
+    drafted.push(drafted.tab.buttons.clear)
+    assert at_centers(drafted.preview) == [True] * 4

@@ -48,7 +48,7 @@ class ReviewPanel(Panel):
     ) -> None:
         """Show how many drafts are open, doubtful, and settled, and how long the rest takes.
 
-        While prompts are open (`prompted`) they hide the drafts, and nothing can be done with them.
+        While prompts are open (`prompted`) drafts are neither accepted nor rejected.
         """
         self.setVisible(drafts > 0)
         self._row.setVisible(not prompted)

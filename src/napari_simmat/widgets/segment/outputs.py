@@ -13,6 +13,7 @@ from napari.layers import Image, Labels, Layer
 from napari.utils.colormaps import CyclicLabelColormap, DirectLabelColormap
 
 from napari_simmat import __version__
+from napari_simmat.annotation.drafts import COVERED
 from napari_simmat.annotation.history import LayerEdit, ObjectEntry
 from napari_simmat.annotation.prompt_state import Plane
 from napari_simmat.engine.coordinates import AxisOrder, transposed_view
@@ -60,6 +61,51 @@ def _numbered(geometry: ImageGeometry, masks: Sequence[np.ndarray]) -> np.ndarra
     return labels
 
 
+class _ProposedPlane:
+    """Objects 1, 2, ... (Y, X) that are proposed on a plane."""
+
+    def __init__(self, labels: np.ndarray) -> None:
+        self._labels = labels
+        self._sizes = np.bincount(labels.ravel())
+        numbers = np.arange(len(self._sizes))
+        self._colors = np.where(numbers > 0, 1 + (numbers - 1) % 255, 0).astype(np.uint8)
+        self.values = self._colors[labels]
+        """What is shown of them while no mask is: consecutive numbers differ in color."""
+        # (Y, X) bool, and the width it was made for; None until a mask is shown beside them.
+        self._rim: tuple[int, np.ndarray] | None = None
+
+    def around(self, masks: np.ndarray, width: int) -> np.ndarray:
+        """Masks 1, 2, ... (Y, X), and around them the rims of the objects that they leave."""
+        if self._rim is None or self._rim[0] != width:
+            self._rim = width, _rim(self._labels, width)
+        colors = self._colors.copy()
+        colors[self._replaced_by(masks)] = 0
+        rims = np.where(self._rim[1], colors[self._labels], 0)
+        return np.where(masks > 0, masks, rims).astype(np.uint8)
+
+    def _replaced_by(self, masks: np.ndarray) -> list[int]:
+        """The objects that a commit of masks 1, 2, ... (Y, X) replaces, as `Drafts.covered_by`."""
+        both = (masks > 0) & (self._labels > 0)
+        pairs = np.stack([masks[both].astype(np.int64), self._labels[both]])
+        (of_masks, numbers), shared = np.unique(pairs, axis=1, return_counts=True)
+        smaller = np.minimum(np.bincount(masks.ravel())[of_masks], self._sizes[numbers])
+        replaced: list[int] = numbers[shared > COVERED * smaller].tolist()
+        return replaced
+
+
+def _rim(labels: np.ndarray, width: int) -> np.ndarray:
+    """The pixels of objects (Y, X) at most `width` from one that is not theirs; bool."""
+    rim = np.zeros(labels.shape, bool)
+    for step in range(1, width + 1):
+        below = labels[step:] != labels[:-step]
+        rim[step:] |= below
+        rim[:-step] |= below
+        right = labels[:, step:] != labels[:, :-step]
+        rim[:, step:] |= right
+        rim[:, :-step] |= right
+    return rim & (labels > 0)
+
+
 class Preview:
     """The masks that a commit would write, for each plane of each view.
 
@@ -71,7 +117,7 @@ class Preview:
         self.layer: Labels | None = None
         self._opacity = _OPACITY
         self._shown: set[tuple[AxisOrder, Plane]] = set()
-        self._proposed: dict[tuple[AxisOrder, Plane], np.ndarray] = {}
+        self._proposed: dict[tuple[AxisOrder, Plane], _ProposedPlane] = {}
         self._kept: dict[tuple[AxisOrder, Plane], np.ndarray] = {}
 
     def prepare(self, geometry: ImageGeometry) -> None:
@@ -85,11 +131,18 @@ class Preview:
     def show_all(
         self, geometry: ImageGeometry, masks: Mapping[Plane, Sequence[np.ndarray]]
     ) -> None:
-        """Show masks (Y, X) on several planes, the first of each on top."""
+        """Show masks (Y, X) on several planes, the first of each on top.
+
+        Of what is proposed there, and is not replaced, the outlines stay.
+        """
         layer = self._ensure(geometry)
         self.set_outlined(False)
         for plane, there in masks.items():
-            self._put(layer, geometry.order, plane, _numbered(geometry, there))
+            shown = _numbered(geometry, there)
+            proposed = self._proposed.get((geometry.order, plane))
+            if proposed is not None:
+                shown = proposed.around(shown, self._outline_width(layer))
+            self._put(layer, geometry.order, plane, shown)
         layer.refresh()
 
     def keep(self, geometry: ImageGeometry, masks: Mapping[Plane, Sequence[np.ndarray]]) -> None:
@@ -106,15 +159,13 @@ class Preview:
     ) -> None:
         """Show objects 1, 2, ... (Y, X) on `plane`; consecutive numbers differ in color.
 
-        Until they are withdrawn they are seen whenever no mask is shown on the plane; with
-        `prompted` one is shown now.
+        Until they are withdrawn they are seen on the plane; with `prompted` a mask is shown now,
+        and they are seen from the next one on.
         """
         layer = self._ensure(geometry)
-        numbers = np.arange(int(labels.max(initial=0)) + 1)
-        values = np.where(numbers > 0, 1 + (numbers - 1) % 255, 0).astype(np.uint8)[labels]
-        self._proposed[geometry.order, plane] = values
+        self._proposed[geometry.order, plane] = proposed = _ProposedPlane(labels)
         if not prompted:
-            self._put(layer, geometry.order, plane, values)
+            self._put(layer, geometry.order, plane, proposed.values)
             layer.refresh()
             self.set_outlined(True)
 
@@ -126,20 +177,24 @@ class Preview:
         layer = self.layer
         outlined = outlined and self._viewer.dims.ndisplay == 2  # napari warns of contours in 3D
         if layer is not None and bool(layer.contour) is not outlined:
-            widest = _WIDEST if math.prod(layer.data.shape[-2:]) < _LARGE else 1
-            layer.contour = min(widest, contour_of(self._viewer, layer)) if outlined else 0
+            layer.contour = self._outline_width(layer) if outlined else 0
             if outlined:
                 self._opacity, layer.opacity = layer.opacity, 1.0
             else:
                 layer.opacity = self._opacity
 
+    def _outline_width(self, layer: Labels) -> int:
+        """Of what is proposed, in pixels at the zoom of the moment."""
+        widest = _WIDEST if math.prod(layer.data.shape[-2:]) < _LARGE else 1
+        return min(widest, contour_of(self._viewer, layer))
+
     def withdraw(self, plane: Plane, order: AxisOrder = ()) -> None:
         """Take back what was proposed on a plane of a view."""
-        values = self._proposed.pop((order, plane), None)
+        proposed = self._proposed.pop((order, plane), None)
         layer = self.layer
-        if values is None or layer is None or layer not in self._viewer.layers:
+        if proposed is None or layer is None or layer not in self._viewer.layers:
             return
-        if np.array_equal(transposed_view(layer.data, order)[plane], values):
+        if np.array_equal(transposed_view(layer.data, order)[plane], proposed.values):
             self.clear([plane], order)
 
     def clear(self, planes: Iterable[Plane], order: AxisOrder = ()) -> None:
@@ -155,7 +210,11 @@ class Preview:
             self._shown.discard((order, plane))
             if len(plane) != layer.ndim - 2:
                 continue
-            left = self._kept.get((order, plane), self._proposed.get((order, plane), 0))
+            left: np.ndarray | int = 0
+            if (order, plane) in self._kept:
+                left = self._kept[order, plane]
+            elif (order, plane) in self._proposed:
+                left = self._proposed[order, plane].values
             if (seen[plane] != left).any():
                 seen[plane] = left
                 changed = True

@@ -127,7 +127,7 @@ class DraftReview(QObject):
 
     @property
     def outlined(self) -> tuple[ObjectMask, ...]:
-        """The current draft in the axes of the image, unless prompts hide the drafts."""
+        """The current draft in the axes of the image; while prompts are open none is."""
         draft, session = self.current, self._workspace.session
         if draft is None or session is None:
             return ()
@@ -226,7 +226,7 @@ class DraftReview(QObject):
         """As `_pointed`; the status line says why there is none."""
         draft = None
         if session.prompt_state.on(plane):
-            self._workspace.say(COMMIT_FIRST)  # they hide the drafts
+            self._workspace.say(COMMIT_FIRST)
         elif not session.drafts.open:
             self._workspace.say(NO_DRAFTS)
         elif (draft := self._pointed()) is None:
@@ -271,7 +271,7 @@ class DraftReview(QObject):
     # ------------------------------------------------------------------ shown
 
     def _show(self) -> None:
-        """Show the open drafts of the view, unless prompts hide them."""
+        """Show the open drafts of the view; beside masks of prompts their outlines alone."""
         session, preview = self._workspace.session, self._workspace.preview
         if session is not None:
             drafts = session.drafts
@@ -287,6 +287,8 @@ class DraftReview(QObject):
                     prompted = bool(session.view(order).prompt_state.on(plane))
                     labels = drafts.open_labels(session.geometry.shape[-2:])
                     preview.propose(session.geometry, plane, labels, prompted=prompted)
+                    if prompted:
+                        self._workspace.show_predictions()
                 else:
                     preview.withdraw(plane, order)
         self._tell()
@@ -294,7 +296,7 @@ class DraftReview(QObject):
     def _tell(self) -> None:
         """Emit `changed`, but only for a change: what follows may choose an image, and come back.
 
-        Prompts hide the outline of the current draft, as they hide the drafts.
+        While prompts are open no draft is the current one.
         """
         session = self._workspace.session
         self._draw()
