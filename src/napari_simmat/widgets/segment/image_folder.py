@@ -478,11 +478,9 @@ class ImageFolder(QObject):
         self._workspace.use_objects(layer)
         self._workspace.name_objects()
         assert session.editor is not None
-        session.editor.set_scores(opened.scores)
+        session.editor.take_over(opened.known)
+        self._workspace.show_known(session, session.editor)
         self._workspace.objects_changed.emit()
-        if opened.parents:
-            edit = session.editor.set_parents(opened.parents)
-            self._workspace.do("tracks of the result", session.prompt_state, edit)
 
     def _on_restored(self, session: LayerSession) -> None:
         if session is self._session():

@@ -53,7 +53,6 @@ SELECTED = (
 )
 SELECTED_MANY = "Objects {labels} are selected: <key:merge> merges them."
 NO_OTHER_MASK = "There is no other mask for these prompts."
-DOUBTFUL_PLANES = "doubtful planes"
 """Key of an objects layer's metadata: of each propagated object, the planes worth a look."""
 COMMITTED = "Committed to {layer}: {objects}."
 COMMITTED_AS = "Committed to {layer}: {objects} as {category}."
@@ -158,7 +157,6 @@ class ObjectActions:
             reason = text.format(others=listed(others))
             workspace.fail(reason, "Overwrite", partial(self._overwrite, wish))
             return
-        _note_doubtful(editor.layer, written.objects, written.labels)
         name = f"{wish.name} of {listed(written.labels)}"
         workspace.do(name, written.after, written.edit, written.drafts or None)
         if wish.closing:
@@ -527,14 +525,3 @@ def listed(labels: Sequence[int], most: int = 6) -> str:
     """Object numbers in words, shortened."""
     names = ", ".join(map(str, labels[:most]))
     return f"{names} ..." if len(labels) > most else names
-
-
-def _note_doubtful(layer: Labels, objects: Sequence[NewObject], numbers: Sequence[int]) -> None:
-    """Note the doubtful planes of objects just written, in the layer's metadata."""
-    known = dict(layer.metadata.get(DOUBTFUL_PLANES, {}))
-    for each, label in zip(objects, numbers, strict=False):
-        known.pop(label, None)
-        if each.doubtful:
-            known[label] = list(each.doubtful)
-    if known or DOUBTFUL_PLANES in layer.metadata:
-        layer.metadata[DOUBTFUL_PLANES] = known
