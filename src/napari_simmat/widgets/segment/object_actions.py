@@ -22,7 +22,7 @@ from napari_simmat.annotation.object_changes import (
     write_objects,
 )
 from napari_simmat.annotation.predictions import Prediction
-from napari_simmat.annotation.prompt_state import Plane, plane_names, plane_of
+from napari_simmat.annotation.prompt_state import Plane, PromptState, plane_names, plane_of
 from napari_simmat.engine.coordinates import inverse_order, reordered, transposed_view
 from napari_simmat.engine.masks import ObjectMask
 from napari_simmat.widgets.placement import shown_axes
@@ -101,11 +101,28 @@ class ObjectActions:
     # ------------------------------------------------------------------ writing
 
     @needs_image
-    def commit(self, session: LayerSession, plane: Plane, prediction: Prediction) -> None:
-        """Write the predicted masks of `plane`, and use up its prompts."""
+    def commit(
+        self,
+        session: LayerSession,
+        plane: Plane,
+        prediction: Prediction,
+        made_from: PromptState | None = None,
+        remark: str = "",
+    ) -> None:
+        """Write the predicted masks of `plane`, and use up its prompts.
+
+        Parameters
+        ----------
+        plane, prediction
+            Where, and what.
+        made_from
+            The prompts of the prediction; those drawn since stay open. By default all.
+        remark
+            What else to say of it.
+        """
         objects = predicted_objects(session, plane, prediction, self.category)
         if objects:
-            self.write("commit", objects, closing=(plane,))
+            self.write("commit", objects, closing=(plane,), remark=remark, made_from=made_from)
         else:
             self._workspace.fail(MASK_EMPTY)
 
@@ -118,6 +135,8 @@ class ObjectActions:
         said: str = "",
         done: Callable[[], object] = lambda: None,
         min_visible: float = 0.0,
+        remark: str = "",
+        made_from: PromptState | None = None,
     ) -> None:
         """Write objects into the image's labels layer as one command.
 
@@ -135,8 +154,20 @@ class ObjectActions:
             Called when it was done, which may be after the user has accepted an offer.
         min_visible
             See `LabelEditor.write`.
+        remark, made_from
+            See `commit`.
         """
-        wish = _Wish(name, tuple(objects), self.overlap, tuple(closing), said, done, min_visible)
+        wish = _Wish(
+            name,
+            tuple(objects),
+            self.overlap,
+            tuple(closing),
+            said,
+            done,
+            min_visible,
+            remark,
+            made_from,
+        )
         self._write(wish)
 
     @needs_image
@@ -146,7 +177,13 @@ class ObjectActions:
             editor = workspace.target()
             others = [] if wish.overlap == "overwrite" else editor.overlapped(wish.objects)
             written = write_objects(
-                session, editor, wish.objects, wish.overlap, wish.closing, wish.min_visible
+                session,
+                editor,
+                wish.objects,
+                wish.overlap,
+                wish.closing,
+                wish.min_visible,
+                wish.made_from,
             )
         except ValueError as error:
             reason = f"{error}; commit into a new layer instead."
@@ -182,7 +219,7 @@ class ObjectActions:
         elif wish.said:
             workspace.say(text)
         else:
-            workspace.say(f"{text} {_next_step(wish, written)}")
+            workspace.say(f"{text} {wish.remark or _next_step(wish, written)}")
 
     # ------------------------------------------------------------------ editing
 
@@ -479,6 +516,8 @@ class _Wish:
     said: str = ""
     done: Callable[[], object] = lambda: None
     min_visible: float = 0.0
+    remark: str = ""
+    made_from: PromptState | None = None
 
 
 def _text_of(editor: LayerEditor, written: Written) -> str:
