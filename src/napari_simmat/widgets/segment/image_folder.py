@@ -200,8 +200,9 @@ class ImageFolder(QObject):
         return OLDER.format(format_list([*names[:_NAMED], *more])) if names else ""
 
     def release(self) -> None:
-        """Stop reading and encoding."""
-        self._encoding.cancel()
+        """Stop listing, reading and encoding."""
+        for job in (self._listing, self._opening, self._reading, self._encoding):
+            job.cancel()
         self.worker.close()
 
     # ---------------------------------------------------------------------- the list
