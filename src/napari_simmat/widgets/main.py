@@ -288,7 +288,7 @@ class SimMATWidget(QWidget):
         dock = self.parent()
         known = getattr(getattr(self.viewer, "window", None), "_wrapped_dock_widgets", None)
         if known is not None and isinstance(dock, QDockWidget):
-            titles = [title for title in DOCKS if title not in (*known, dock.name)]
+            titles = [title for title in DOCKS if title not in (*known, dock.objectName())]
             known.update(dict.fromkeys(titles, dock))
             self._forget = lambda: [known.pop(title, None) for title in titles]
 
