@@ -27,10 +27,12 @@ from napari_simmat.widgets.segment import image_folder
 from napari_simmat.widgets.segment.image_folder import (
     AT_THE_END,
     COMMIT_FIRST,
+    NOT_CHOSEN,
     NOT_EMPTY,
     NOT_REPLACED,
     OTHER_SHAPE,
 )
+from napari_simmat.widgets.segment.tab import USE_TINY
 from tests.nightly import nightly_but
 from tests.widgets.conftest import SECONDS
 from tests.widgets.scenes import CENTERS, discs, gray
@@ -395,3 +397,38 @@ def test_labels_in_the_format_of_their_image_are_found_again(window, tmp_path, e
     window.key(*NEXT)
     assert (objects(window) == labels).all()
     assert window.workspace.session.editor.register.entry(1).score == 0.75
+
+
+def test_an_image_comes_back_whole_with_a_model_that_is_not_downloaded(window, folder):
+    begin(window, folder)
+    window.add_object(*CENTERS[0])
+    window.add_object(*CENTERS[1])
+    made = objects(window)
+    window.key(*NEXT)
+    window.tab.models.set_value("vit_l")
+    window.idle()
+    assert window.status.offer == USE_TINY, "it is said before a click"
+    window.key(*BACK)
+    assert shown(window) == ["0", "SimMAT objects"]
+    assert np.array_equal(objects(window), made)
+    assert len(window.tab.object_panel.table._model.rows) == 2
+    window.click_row(0)
+    window.key(Qt.Key.Key_D, SHIFT)
+    assert set(np.unique(objects(window))) == {0, 2}
+    window.key(*NEXT)
+    window.push(window.tab.folder_panel.empty)
+    assert place(window.tab.folder_panel).startswith(f"3 of {COUNT}, 2 done"), window.status
+    assert set(np.unique(tifffile.imread(folder / "0_labels.tif"))) == {0, 2}
+    window.click(*CENTERS[0])
+    assert (window.status.offer, window.mask.any()) == (USE_TINY, False)
+    window.push(window.tab.status.offer)
+    assert window.mask.any(), "the click is answered by tiny"
+
+
+def test_mark_empty_says_why_it_cannot(window, folder):
+    begin(window, folder)
+    window.tab.models.set_value("polarization")
+    window.idle()
+    window.push(window.tab.folder_panel.empty)
+    assert window.status.text == NOT_CHOSEN.format("0.tif")
+    assert not list(folder.glob("*_labels.tif"))

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 from napari import Viewer
-from qtpy.QtCore import QObject
+from qtpy.QtCore import QObject, Signal
 
 from napari_simmat._text import pluralize
 from napari_simmat.annotation.image_value import ImageValue
@@ -106,7 +106,12 @@ class SegmentController(QObject):
         The user's actions by name, but for those that need a value of the form.
     waiting
         What a commit waits for.
+    way_out
+        What is said where the model fails, since it is not there; None if it is.
     """
+
+    model_unwanted = Signal()
+    """The user wants another model than the one that is not there."""
 
     def __init__(self, viewer: Viewer, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -150,6 +155,7 @@ class SegmentController(QObject):
             "next doubtful": self.review.go_on,
         }
         self.waiting = NOTHING
+        self.way_out: Status | None = None
         # The plane that was handled last; None makes the next event of the viewer handle its plane
         # again, as after a change of view, when the same indices mean another plane.
         self._plane: Plane | None = None
@@ -525,7 +531,10 @@ class SegmentController(QObject):
 
     def _on_failed(self, reason: str) -> None:
         self._stop_waiting()
-        self.workspace.fail(reason)
+        if self.way_out is None:
+            self.workspace.fail(reason)
+        else:
+            self.workspace.offer(self.way_out, self.model_unwanted.emit)
         self.workspace.prediction_changed.emit()
 
     def _show_prediction(
