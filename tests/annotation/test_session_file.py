@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from napari_simmat.annotation.history import Command, LayerEdit, ObjectEntry, Provenance
+from napari_simmat.annotation.label_editor import LabelArray, LabelEditor
 from napari_simmat.annotation.prompt_state import (
     EditedObject,
     Outline,
@@ -17,7 +18,7 @@ from napari_simmat.annotation.prompt_state import (
     PromptState,
     PropagatedMask,
 )
-from napari_simmat.annotation.session_file import image_of
+from napari_simmat.annotation.session_file import AutosaveFile, image_of, lock_of
 from napari_simmat.annotation.session_lines import (
     BEYOND_IMAGE,
     TOO_COSTLY,
@@ -33,6 +34,7 @@ from napari_simmat.annotation.session_replay import (
     OTHER_VIEW,
     TOO_MANY_LAYERS,
     replay_job,
+    replayed,
 )
 from napari_simmat.engine.label_edit import LabelEdit
 from napari_simmat.engine.label_index import LabelIndex
@@ -97,6 +99,27 @@ def test_begin_lines_read_only_the_region_plane_by_plane():
     lines = finish(begin_lines_job("a", labels.view(Counting), box))
     assert Counting.read <= 15 * 25
     assert [json.loads(line)["what"] for line in lines] == ["begin", "begin"]
+
+
+def test_what_was_known_before_the_first_edit_is_replayed(tmp_path):
+    """As scores and classes of an earlier result."""
+    labels = np.zeros(SHAPE, np.int32)
+    for label, place in ((1, (20, 20)), (2, (40, 60))):
+        LabelEdit.write(labels, disc(*place), label)
+    editor = LabelEditor(LabelArray(labels))
+    known = {1: ObjectEntry(0.5, "cell", certainty=0.8), 2: ObjectEntry(0.75, parent=1)}
+    editor.take_over({**known, 9: ObjectEntry(0.1)})
+    path = tmp_path / "some_session.jsonl"
+    path.write_text(HEADER)
+    file = AutosaveFile(path, lock_of(path))
+    for edit in (editor.delete([1]), editor.classify([2], "nucleus")):
+        for start in file.jobs_of("do", one(edit), editor):
+            finish(start())
+    (entries,) = replayed(path, SHAPE).entries.values()
+    assert entries == {2: ObjectEntry(0.75, "nucleus", parent=1)}
+    path.write_text(path.read_text() + line_of("undo") * 2)
+    (entries,) = replayed(path, SHAPE).entries.values()
+    assert entries == known
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
+from napari._app_model import get_app_model
 from napari.components import ViewerModel
 from napari.layers import Layer
 from npe2 import PluginManifest
@@ -22,10 +24,11 @@ from qtpy.QtWidgets import (
 
 from napari_simmat.annotation.predictions import Candidate
 from napari_simmat.widgets import main, samples
-from napari_simmat.widgets.controls import NAMED_CONTROLS, CollapsibleSection
+from napari_simmat.widgets.controls import NAMED_CONTROLS, OPEN_WIDGETS, CollapsibleSection
 from napari_simmat.widgets.main import SimMATWidget
+from napari_simmat.widgets.readers import get_reader
 from tests.widgets.conftest import SECONDS, Window
-from tests.widgets.scenes import iou
+from tests.widgets.scenes import gray, iou
 
 MANIFEST = PluginManifest.from_distribution("napari-simmat")
 SAMPLES = [each.command for each in MANIFEST.contributions.sample_data or []]
@@ -80,6 +83,40 @@ def test_open_demo_segments_a_coin(make_napari_viewer, qtbot, monkeypatch):
     assert iou(viewer.layers["SimMAT preview"].data > 0, coin) > 0.75
     assert window.tab.buttons.tools["point"].isChecked()
     window.release()
+
+
+@pytest.mark.real_window
+@pytest.mark.parametrize("first", ["menu", "script", "demo", "drop"])
+def test_each_way_to_open_leads_to_one_widget(window, plugin, first, tmp_path, monkeypatch):
+    viewer = window.viewer
+    for band in range(4):
+        tifffile.imwrite(tmp_path / f"a_{band}.tif", gray())
+        tifffile.imwrite(tmp_path / f"b_{band}.tif", gray())
+    monkeypatch.setattr(main.napari, "Viewer", lambda **_: viewer)
+    monkeypatch.setattr(main.napari, "current_viewer", lambda: viewer)
+    read = get_reader(str(tmp_path))
+    assert read is not None
+    ways = {
+        "menu": lambda: get_app_model().commands.execute_command("napari-simmat.segment"),
+        "script": lambda: viewer.window.add_plugin_dock_widget("napari-simmat"),
+        "drop": lambda: read(str(tmp_path)),
+        "demo": lambda: main.open_demo(run=False),
+    }
+    ways[first]()
+    del ways["demo"]  # has a viewer of its own
+    (widget,) = [each for each in OPEN_WIDGETS if each.viewer is viewer]
+    window.widget = widget
+    widget.open_now()
+    for way in ways.values():
+        way()
+        assert [each for each in OPEN_WIDGETS if each.viewer is viewer] == [widget]
+    assert len(viewer.window._qt_window.findChildren(SimMATWidget)) == 1
+    viewer.window.remove_dock_widget(widget)
+    window.widget = None
+    ways["menu"]()
+    (again,) = [each for each in OPEN_WIDGETS if each.viewer is viewer]
+    assert again is not widget
+    again.release()
 
 
 def test_widget_on_an_older_napari_is_refused(monkeypatch, qtbot):

@@ -60,6 +60,8 @@ class ObjectEntry:
     """In a time series: the object that divided into it and another; 0 for none."""
     certainty: Annotated[float | None, {"omit_default": True}] = None
     """How certain the program is of the class that it gave, 0..1; None for a class by hand."""
+    doubtful: Annotated[tuple[Plane, ...], {"omit_default": True}] = ()
+    """As in `NewObject`, of the propagation that wrote it last."""
 
     @property
     def classed_by_hand(self) -> bool:

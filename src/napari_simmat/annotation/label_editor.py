@@ -314,18 +314,10 @@ class LabelEditor:
         self.register.entries = {**wanted, **same}
         return self._finish(patches, before)
 
-    def set_parents(self, parents: Mapping[int, int]) -> LayerEdit:
-        """Say which object divided into which; of objects that are there."""
-        before = dict(self.register.entries)
-        for label, parent in parents.items():
-            self.register.entries[label] = replace(self.register.entry(label), parent=parent)
-        return self._finish([], before)
-
-    def set_scores(self, scores: Mapping[int, float]) -> None:
-        """Note the scores of objects that are there; nothing to undo."""
-        for label in scores.keys() & set(self.labels):
-            entry = replace(self.register.entry(label), score=scores[label])
-            self.register.entries[label] = entry
+    def take_over(self, known: Mapping[int, ObjectEntry]) -> None:
+        """Note what is known of objects that are there; nothing to undo."""
+        there = {label: entry for label, entry in known.items() if label in self}
+        self.register.entries.update(there)
         self.version += 1
 
     def classify(self, labels: Sequence[int], category: str) -> LayerEdit:
@@ -390,7 +382,7 @@ class LabelEditor:
             pixels = self.on_plane(label, prompted.plane, prompted.order)
             if pixels is not None:
                 provenance.append(replace(prompted, digest=pixels.digest))
-        return replace(entry, score=new.score, provenance=tuple(provenance))
+        return replace(entry, score=new.score, provenance=tuple(provenance), doubtful=new.doubtful)
 
     def _relabel(self, values: Mapping[int, int], entries: Mapping[int, ObjectEntry]) -> LayerEdit:
         """Give all voxels of some objects another number."""

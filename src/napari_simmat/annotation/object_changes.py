@@ -111,6 +111,7 @@ def write_objects(
     overlap: Overlap = "keep",
     closing: Sequence[Plane] = (),
     min_visible: float = 0.0,
+    made_from: PromptState | None = None,
 ) -> Written:
     """Write objects of one view into labels.
 
@@ -126,6 +127,8 @@ def write_objects(
         Planes, of the view of `objects`, whose prompts are used up.
     min_visible
         As in `LabelEditor.write`.
+    made_from
+        The prompts that the objects are of; those drawn since stay open. None for all.
 
     Raises
     ------
@@ -136,7 +139,7 @@ def write_objects(
     written = [each for each in objects if each not in hidden]
     after = session.view(objects[0].order).prompt_state
     for plane in closing:
-        after = after.off(plane)
+        after = after.used_up(plane, made_from)
     drafts = settled_by(session, written, hidden)
     return Written(edit, labels, written, hidden, after, drafts)
 

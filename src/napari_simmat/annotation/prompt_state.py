@@ -7,6 +7,7 @@ the view; a prompt carries its plane in its leading coordinates.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
@@ -118,6 +119,28 @@ class Prompts:
         masks = tuple(mask for mask in self.masks if (mask.corner[:-2] == plane) is here)
         return replace(self.with_points(kept, outlines), masks=masks)
 
+    def without(self, other: Prompts) -> Prompts:
+        """The prompts that are not among `other`, whichever groups they are in."""
+        used = Counter(zip(other.points, other.labels, strict=True))
+        kept = []
+        for number, point in enumerate(zip(self.points, self.labels, strict=True)):
+            if used[point]:
+                used[point] -= 1
+            else:
+                kept.append(number)
+        shapes = {(each.kind, each.vertices, each.label) for each in other.outlines}
+        outlines = [
+            each for each in self.outlines if (each.kind, each.vertices, each.label) not in shapes
+        ]
+        masks = tuple(mask for mask in self.masks if mask not in other.masks)
+        return replace(self.with_points(kept, outlines), masks=masks)
+
+    def behind(self, others: Prompts) -> Prompts:
+        """All prompts, these drawn after the `others`."""
+        before = len(others.points)
+        outlines = tuple(replace(each, after=each.after + before) for each in self.outlines)
+        return others + replace(self, outlines=outlines)
+
     def with_points(self, kept: Sequence[int], outlines: Iterable[Outline]) -> Prompts:
         """The points of these numbers and some of the outlines, drawn after as many of them."""
         return Prompts(
@@ -203,6 +226,18 @@ class PromptState:
         other = self.other if self.other and not self.other.on(plane) else None
         return replace(left, expected_area=self.expected_area, other=other) if left else left
 
+    def used_up(self, plane: Plane, made_from: PromptState | None = None) -> PromptState:
+        """What remains when everything on `plane` is closed but what was drawn since.
+
+        That is what is not in `made_from`, the state that was committed; None for all.
+        """
+        left = self.off(plane)
+        if made_from is None:
+            return left
+        drawn = self.prompts.on(plane).without(made_from.prompts)
+        area = self.expected_area if drawn else left.expected_area
+        return replace(left, prompts=drawn.behind(left.prompts), expected_area=area)
+
     def planes(self) -> list[Plane]:
         """The planes with a prompt or an edited object, ascending."""
         prompts = self.prompts
@@ -218,12 +253,9 @@ def swapped(state: PromptState) -> PromptState:
     assert other is not None
     [plane] = other.planes()
     kept = state.off(plane)
-    before = len(kept.prompts.points)
-    outlines = other.prompts.outlines
-    moved = tuple(replace(each, after=each.after + before) for each in outlines)
     return replace(
         state,
-        prompts=kept.prompts + replace(other.prompts, outlines=moved),
+        prompts=other.prompts.behind(kept.prompts),
         choices=tuple(dict.fromkeys((*state.choices, *other.choices))),
         edited=kept.edited + other.edited,
         other=replace(state.on(plane), other=None),

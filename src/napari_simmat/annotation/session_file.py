@@ -111,7 +111,7 @@ class AutosaveFile:
         before = []
         if edit.layer not in self.begun and editor is not None:
             self.begun.add(edit.layer)
-            before = self.layer_jobs(editor, edit)
+            before = [*self.layer_jobs(editor, edit), *self._known_jobs(editor, edit)]
         value = replace(value, edit=replace(edit, layer=self.key_of(edit.layer)))
         return [*before, partial(self.append_job, what, value)]
 
@@ -131,6 +131,16 @@ class AutosaveFile:
             return []
         region = box_union(boxes)
         return [partial(self.append_layer_job, self.key_of(editor.key), editor.layer.data, region)]
+
+    def _known_jobs(self, editor: LabelEditor, edit: LayerEdit) -> list[Callable[[], Job[None]]]:
+        """What logs the entries that objects had before an edit; none if nothing was known."""
+        known = dict(editor.register.entries)
+        for label, (before, _) in edit.entries.items():
+            known.pop(label, None)
+            if before is not None:
+                known[label] = before
+        value = self.key_of(editor.key), known
+        return [partial(self.append_job, "known", value)] if known else []
 
     def read_job(self, text: Future[str]) -> Job[None]:
         """Set `text` to the content; empty if it cannot be read, or the job is canceled."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import NoneType
@@ -143,6 +143,10 @@ class _Replay:
         labels = self._labels(key, (patch,))
         labels[patch.mask.region][patch.mask.mask] = patch.after
 
+    def known(self, value: tuple[str, Mapping[int, ObjectEntry]]) -> None:
+        key, entries = value
+        self._state.entries.setdefault(key, {}).update(entries)
+
     def anew(self, value: tuple[str, tuple[int, ...]]) -> None:
         key, kept = value
         self._labels(key)[...] = 0  # lines with its new content follow
@@ -268,6 +272,8 @@ class _Line(NamedTuple):
 LINES: dict[str, _Line] = {
     # What a plane of a layer held before its first edit.
     "begin": _Line(tuple[str, LabelEdit], _Replay.begin),
+    # What was known of a layer's objects before its first edit.
+    "known": _Line(tuple[str, Mapping[int, ObjectEntry]], _Replay.known),
     # A layer's array was replaced; its objects that are still known.
     "anew": _Line(tuple[str, tuple[int, ...]], _Replay.anew),
     # A command of the history.

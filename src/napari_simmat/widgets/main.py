@@ -20,7 +20,15 @@ from packaging.version import Version
 from qtpy import API_NAME, QT_VERSION
 from qtpy.QtCore import QEvent, QSize, Qt, QTimer, QUrl, Signal
 from qtpy.QtGui import QDesktopServices
-from qtpy.QtWidgets import QApplication, QMenu, QMessageBox, QTabWidget, QToolButton, QWidget
+from qtpy.QtWidgets import (
+    QApplication,
+    QDockWidget,
+    QMenu,
+    QMessageBox,
+    QTabWidget,
+    QToolButton,
+    QWidget,
+)
 from superqt.utils import signals_blocked
 
 from napari_simmat.io.files import log_file, logged
@@ -44,6 +52,10 @@ COPIED = "Copied: paste it into your report, with what you did and what you expe
 _CLONE = Path(__file__).parents[3] / "docs"
 FIRST_CLICK = (125.0, 206.0)
 """On a coin, y and x."""
+NAME = "Segment, train, batch"
+"""As in `napari.yaml`."""
+DOCKS = f"{NAME} (SimMAT)", f"{NAME} (napari-simmat)"
+"""Titles by which napari looks for the widget before it makes one: in its menu, and for scripts."""
 PAGES = ("segment-tab", "train-tab", "batch")
 """Of the documentation, one for each tab."""
 OLDEST_NAPARI = "0.7.1"
@@ -98,6 +110,7 @@ class SimMATWidget(QWidget):
         self.viewer: Any = getattr(napari_viewer, "__wrapped__", napari_viewer)
         self._docked = False
         self._released = False
+        self._forget: Callable[[], object] = lambda: None  # what napari was told of the dock
         self._whole = whole_view(self.viewer)  # before the dock takes a part of the canvas
         self._log = ExitStack()
         self._log.enter_context(logged())
@@ -129,6 +142,7 @@ class SimMATWidget(QWidget):
         """End threads and processes, restore keys and events; the widget is unusable then."""
         if not self._released:
             self._released = True
+            self._forget()
             OPEN_WIDGETS.discard(self)
             self._importing.cancel()
             self._imports.close()
@@ -264,9 +278,19 @@ class SimMATWidget(QWidget):
         if event.type() == QEvent.Type.ParentChange:
             if self.parent() is not None:
                 self._docked = True
+                self._be_found()
             elif self._docked:
                 self.release()
         return super().event(event)
+
+    def _be_found(self) -> None:
+        """Let napari bring this up where it would make another widget in the same viewer."""
+        dock = self.parent()
+        known = getattr(getattr(self.viewer, "window", None), "_wrapped_dock_widgets", None)
+        if known is not None and isinstance(dock, QDockWidget):
+            titles = [title for title in DOCKS if title not in (*known, dock.objectName())]
+            known.update(dict.fromkeys(titles, dock))
+            self._forget = lambda: [known.pop(title, None) for title in titles]
 
 
 def view_of(viewer: Any) -> tuple[float, ...]:
@@ -425,7 +449,7 @@ def open_demo(*, run: bool = True) -> napari.Viewer:
     for data, options, kind in coins():
         viewer.add_layer(napari.layers.Layer.create(data, options, kind))
     widget = SimMATWidget(viewer)
-    viewer.window.add_dock_widget(widget, name="SimMAT", area="right")
+    viewer.window.add_dock_widget(widget, name=DOCKS[0], area="right")
 
     def click() -> None:
         workspace = widget.segment.workspace

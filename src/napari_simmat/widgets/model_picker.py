@@ -116,6 +116,12 @@ class ModelPicker(QWidget):
         """Whether the embedded model is chosen, which works at once on any image."""
         return self.choice.currentData() == self._embedded()
 
+    @property
+    def is_missing(self) -> bool:
+        """Whether the chosen model is known, but is still to be downloaded."""
+        entry = self.value()
+        return entry is not None and not entry.problem and entry.kind == "downloadable"
+
     def choose_embedded(self) -> None:
         """Choose the embedded model, as the user would."""
         self._choose(None)
@@ -135,7 +141,7 @@ class ModelPicker(QWidget):
             return "There is no model: open a file with the button next to the list."
         if entry.problem:
             return entry.problem
-        if entry.kind == "downloadable":
+        if self.is_missing:
             return NOT_DOWNLOADED.format(name=entry.name)
         return None
 

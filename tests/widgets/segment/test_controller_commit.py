@@ -61,6 +61,46 @@ def test_click_on_another_plane_waits_for_the_commit(stack):
     assert iou(shown[0], truth == 1) > 0.8
 
 
+def test_click_after_an_awaited_commit_is_a_new_object(stack):
+    truth = discs()[1]
+    gate = click_and_commit(stack)
+    click_without_waiting(stack, *CENTERS[1])
+    gate.release()
+    labels = stack.objects
+    assert set(np.unique(labels)) == {0, 1}
+    assert iou(labels[1] == 1, np.roll(truth == 1, 3, axis=1)) > 0.8
+    assert iou(stack.mask[1], np.roll(truth == 2, 3, axis=1)) > 0.8
+    stack.commit()
+    assert iou(stack.objects[1] == 2, np.roll(truth == 2, 3, axis=1)) > 0.8
+    stack.undo(2)
+    assert not stack.objects.any()
+    points, plane = stack.workspace.session.prompts, (1,)
+    assert len(points.on(plane).points) == 2
+    assert len(set(points.on(plane).groups)) == 2, "two objects again"
+
+
+def test_line_after_an_awaited_commit_is_a_new_object(stack):
+    truth, (y, x) = discs()[1], CENTERS[1]
+    gate = click_and_commit(stack)
+    ring = [(y + 34 * np.sin(at), x + 3 + 34 * np.cos(at)) for at in np.linspace(0, 2 * np.pi, 40)]
+    stack.take(stack.tab.buttons.tools["pen"])
+    stack.begin_stroke(ring)
+    stack.release_mouse(*ring[-1])
+    gate.release()
+    assert set(np.unique(stack.objects)) == {0, 1}
+    assert iou(stack.objects[1] == 1, np.roll(truth == 1, 3, axis=1)) > 0.8
+    assert iou(stack.mask[1], np.roll(truth == 2, 3, axis=1)) > 0.7
+
+
+def test_undo_of_a_click_after_an_awaited_commit_leaves_the_commit(stack):
+    gate = click_and_commit(stack)
+    click_without_waiting(stack, *CENTERS[1])
+    stack.tap(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    gate.release()
+    assert iou(stack.objects[1] == 1, np.roll(discs()[1] == 1, 3, axis=1)) > 0.8
+    assert not stack.workspace.session.prompt_state.on((1,))
+
+
 def test_commit_before_a_turn_of_the_view_is_named(stack):
     gate = click_and_commit(stack)
     stack.viewer.dims.order = (1, 0, 2)

@@ -13,8 +13,8 @@ from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.refinement import Refiner
 from napari_simmat.progress import Progress
 from napari_simmat.widgets.segment.controller import REFINED
-from napari_simmat.widgets.segment.large_plane import PART, PART_ALONE
-from napari_simmat.widgets.segment.plane_status import CUT, CUT_WAITS, STOP_ENCODING
+from napari_simmat.widgets.segment.large_plane import PART, PART_ALONE, WRITTEN_CUT
+from napari_simmat.widgets.segment.plane_status import CUT, STOP_ENCODING
 from tests.widgets.scenes import CENTERS, discs, gray, iou
 
 CLICK = CENTERS[1]
@@ -104,7 +104,9 @@ def test_commit_of_a_part_stays_and_is_recorded(window, encode_whole):
     assert '"part"' in window.tab.autosave.snapshot(session).text()
 
 
-def test_commit_of_a_mask_that_the_part_cuts_waits_for_the_whole(window, encode_whole):
+def test_commit_writes_a_mask_that_the_part_cuts_and_a_click_after_it_is_a_new_object(
+    window, encode_whole
+):
     window.viewer.layers.clear()
     wide = np.full((400, 440), 60, np.uint8)
     wide[180:240, 20:420] = 190  # longer than a part
@@ -115,11 +117,16 @@ def test_commit_of_a_mask_that_the_part_cuts_waits_for_the_whole(window, encode_
     first = window.mask.copy()
     assert CUT in window.status.text
     window.tap(Qt.Key.Key_C)
-    window.qtbot.waitUntil(lambda: CUT_WAITS in window.status.text)
-    assert "SimMAT objects" not in window.viewer.layers
+    assert np.array_equal(window.objects > 0, first), "what is shown, now"
+    assert window.status.text.endswith(WRITTEN_CUT)
+    click(window, 210, 380)
     encode_whole.set()
     window.idle()
-    widths = [np.ptp(np.flatnonzero(mask.any(0))) for mask in (first, window.objects > 0)]
+    assert np.array_equal(window.objects > 0, first), "nothing that nobody saw"
+    assert window.mask.any()
+    window.key(Qt.Key.Key_C, Qt.KeyboardModifier.ShiftModifier)
+    window.key_over(210, 220, Qt.Key.Key_E)
+    widths = [np.ptp(np.flatnonzero(mask.any(0))) for mask in (first, window.mask)]
     assert widths[0] <= 128
     assert widths[1] > 300, "the whole bar"
 

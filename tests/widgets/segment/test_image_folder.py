@@ -1,5 +1,6 @@
 """A folder, image by image, with real keys: saved, closed, opened again as it was."""
 
+import csv
 import json
 import re
 import threading
@@ -18,19 +19,23 @@ from napari_simmat.batch.inputs import find_inputs
 from napari_simmat.batch.plan import SegmentConfig, find_images, plan
 from napari_simmat.engine.settings import AutomaticSettings
 from napari_simmat.io.files import user_folder
+from napari_simmat.io.itk import write_labels_itk
+from napari_simmat.io.reference import ImageReference
 from napari_simmat.progress import Progress, finish
 from napari_simmat.widgets.batch.tab import BatchTab
 from napari_simmat.widgets.segment import image_folder
 from napari_simmat.widgets.segment.image_folder import (
     AT_THE_END,
     COMMIT_FIRST,
+    NOT_CHOSEN,
     NOT_EMPTY,
     NOT_REPLACED,
     OTHER_SHAPE,
 )
+from napari_simmat.widgets.segment.tab import USE_TINY
 from tests.nightly import nightly_but
 from tests.widgets.conftest import SECONDS
-from tests.widgets.scenes import CENTERS, gray
+from tests.widgets.scenes import CENTERS, discs, gray
 
 SHIFT = Qt.KeyboardModifier.ShiftModifier
 NEXT, BACK = (Qt.Key.Key_N, SHIFT), (Qt.Key.Key_B, SHIFT)
@@ -340,3 +345,90 @@ def test_drafts_go_before_the_images_of_a_folder(window, folder):
     window.key(Qt.Key.Key_C)
     window.key(Qt.Key.Key_W)
     assert place(window.tab.folder_panel).startswith("2 of")
+
+
+def known_objects(folder: Path, stem: str) -> None:
+    """An earlier result without a session: two squares, with scores and a class."""
+    labels = np.zeros(gray().shape, np.uint16)
+    labels[3:9, 4:10], labels[20:30, 4:10] = 3, 4
+    labels[120:130, 150:160] = 8
+    tifffile.imwrite(folder / f"{stem}_labels.tif", labels)
+    rows = ("label,score,class,class_certainty", "3,0.66,nucleus,", "4,0.5,,", "8,0.75,cell,0.9")
+    (folder / f"{stem}_objects.csv").write_text("\n".join(rows) + "\n")
+
+
+def rows_of(table: Path) -> list[tuple[str, ...]]:
+    """Label, score, class and certainty of each object in a table."""
+    with table.open(newline="", encoding="utf-8") as file:
+        names = ("label", "score", "class", "class_certainty")
+        return [tuple(row.get(name, "") for name in names) for row in csv.DictReader(file)]
+
+
+def test_scores_and_classes_of_a_result_survive_coming_back(window, folder):
+    known_objects(folder, "0")
+    known = [("3", "0.66", "nucleus", ""), ("8", "0.75", "cell", "0.9")]
+    begin(window, folder)
+    window.key(*BACK)  # the first that is not done is the second
+    assert place(window.tab.folder_panel).startswith("1 of")
+    window.click_row(1)
+    window.key(Qt.Key.Key_D, SHIFT)
+    window.key(*NEXT)
+    assert rows_of(folder / "0_objects.csv") == known
+    window.key(*BACK)
+    table = window.tab.object_panel.table
+    assert [(row.label, row.category, round(row.score, 2)) for row in table._model.rows] == [
+        (3, "nucleus", 0.66),
+        (8, "cell", 0.75),
+    ]
+    window.add_object(*CENTERS[0])
+    window.key(*NEXT)
+    assert rows_of(folder / "0_objects.csv")[:2] == known
+
+
+@pytest.mark.parametrize("ending", [".nrrd", ".mha"])
+def test_labels_in_the_format_of_their_image_are_found_again(window, tmp_path, ending):
+    labels = (discs()[1] == 1).astype(np.uint16)
+    for name, values in (("0", gray()), ("1", gray()[::-1]), ("1_labels", labels)):
+        path, size = tmp_path / f"{name}{ending}", ImageReference()
+        write_labels_itk(path, values, axes="YX", reference=size, ending=ending)
+    (tmp_path / "1_objects.csv").write_text("label,score\n1,0.75\n")
+    begin(window, tmp_path)
+    assert place(window.tab.folder_panel) == f"1 of 2, 1 done · 0{ending}"
+    window.key(*NEXT)
+    assert (objects(window) == labels).all()
+    assert window.workspace.session.editor.register.entry(1).score == 0.75
+
+
+def test_an_image_comes_back_whole_with_a_model_that_is_not_downloaded(window, folder):
+    begin(window, folder)
+    window.add_object(*CENTERS[0])
+    window.add_object(*CENTERS[1])
+    made = objects(window)
+    window.key(*NEXT)
+    window.tab.models.set_value("vit_l")
+    window.idle()
+    assert window.status.offer == USE_TINY, "it is said before a click"
+    window.key(*BACK)
+    assert shown(window) == ["0", "SimMAT objects"]
+    assert np.array_equal(objects(window), made)
+    assert len(window.tab.object_panel.table._model.rows) == 2
+    window.click_row(0)
+    window.key(Qt.Key.Key_D, SHIFT)
+    assert set(np.unique(objects(window))) == {0, 2}
+    window.key(*NEXT)
+    window.push(window.tab.folder_panel.empty)
+    assert place(window.tab.folder_panel).startswith(f"3 of {COUNT}, 2 done"), window.status
+    assert set(np.unique(tifffile.imread(folder / "0_labels.tif"))) == {0, 2}
+    window.click(*CENTERS[0])
+    assert (window.status.offer, window.mask.any()) == (USE_TINY, False)
+    window.push(window.tab.status.offer)
+    assert window.mask.any(), "the click is answered by tiny"
+
+
+def test_mark_empty_says_why_it_cannot(window, folder):
+    begin(window, folder)
+    window.tab.models.set_value("polarization")
+    window.idle()
+    window.push(window.tab.folder_panel.empty)
+    assert window.status.text == NOT_CHOSEN.format("0.tif")
+    assert not list(folder.glob("*_labels.tif"))

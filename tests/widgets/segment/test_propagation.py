@@ -12,7 +12,8 @@ from qtpy.QtTest import QTest
 from napari_simmat.engine.propagation import PropagationProgress
 from napari_simmat.progress import Progress
 from napari_simmat.widgets.segment.controller import COMMITS_THEN, OPEN_THERE
-from napari_simmat.widgets.segment.object_actions import DOUBTFUL_PLANES, LEFT_OPEN
+from napari_simmat.widgets.segment.object_actions import LEFT_OPEN
+from napari_simmat.widgets.segment.outputs import DOUBTFUL_PLANES
 from napari_simmat.widgets.segment.plane_status import OPEN_ELSEWHERE
 from napari_simmat.widgets.segment.propagation import (
     DOUBTFUL,
@@ -127,6 +128,11 @@ def test_doubtful_planes_are_marked_and_their_bar_leads_there(window):
     window.commit()
     assert window.viewer.layers["SimMAT objects"].metadata[DOUBTFUL_PLANES] == {1: [(1,), (5,)]}
     assert not bars.bars, "it is written"
+    window.close_widget()
+    window.viewer.layers.clear()
+    open_stack(window, image.astype(np.uint8), scale=(2, 1, 1))
+    window.push(window.tab.status.offer)
+    assert window.viewer.layers["SimMAT objects"].metadata[DOUBTFUL_PLANES] == {1: [(1,), (5,)]}
 
 
 @pytest.mark.slow

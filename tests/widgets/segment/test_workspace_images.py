@@ -4,7 +4,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from qtpy.QtCore import Qt
 
+from napari_simmat.engine.settings import AutomaticSettings
 from napari_simmat.widgets.segment.controller import STILL_OPEN
 from napari_simmat.widgets.segment.plane_status import HIDDEN, NO_TOOL, READY, SHOW_IMAGE, ready_on
 from tests.widgets.scenes import CENTERS, discs, gray, iou
@@ -79,23 +81,36 @@ def test_objects_of_several_images_are_named_and_lie_on_them(ready):
     assert names(ready) == ["discs", *first, "other", *second, *ours]
 
 
-def test_chosen_image_hidden_by_another_offers_to_show_it(ready):
-    open_other(ready)
+def test_chosen_image_comes_to_the_front(ready):
+    other = open_other(ready)
+    for name, truth in (("discs", discs()[1]), ("other", discs()[1][:, ::-1])):
+        ready.choose(ready.tab.channels.image, name)
+        assert names(ready)[1] == name
+        assert names(ready)[-1] == "SimMAT points"
+        assert ready.status.text == ready_on(READY, name)
+        place = THERE if name == "other" else CENTERS[3]
+        press(ready, *place)
+        assert iou(ready.mask, truth == 4) > 0.8, "of the image that is seen"
+        ready.key(Qt.Key.Key_C, Qt.KeyboardModifier.ShiftModifier)
     ready.choose(ready.tab.channels.image, "discs")
-    hidden = HIDDEN.format(image="discs", front="other")
-    assert ready.status.text == f"{ready_on(READY, 'discs')} {hidden}"
+    other.visible = ready.viewer.layers["discs"].visible = False
+    ready.idle()
+    ready.choose(ready.tab.channels.image, "other")
+    assert other.visible
+
+
+def test_image_that_is_held_and_hidden_is_offered_to_be_shown(ready):
+    ready.tab.automatic_panel.set_value(AutomaticSettings(points_per_side=4))
+    ready.tab.act("segment everything")
+    ready.idle()
+    open_other(ready)
+    assert ready.tab.channels.image.currentText() == "discs"
+    press(ready, *CENTERS[3])
+    assert HIDDEN.format(image="discs", front="other") in ready.status.text
+    assert ready.status.offer == SHOW_IMAGE.format(image="discs"), "with a preview as well"
     ready.push(ready.tab.status.offer)
     assert names(ready)[:2] == ["other", "discs"]
-    assert names(ready)[-1] == "SimMAT points"
-    assert ready.status.text == ready_on(READY, "discs")
-    ready.choose(ready.tab.channels.image, "other")
-    press(ready, *THERE)
-    assert HIDDEN.format(image="other", front="discs") in ready.status.text
-    assert ready.status.offer == SHOW_IMAGE.format(image="other"), "with a preview as well"
-    ready.push(ready.tab.status.offer)
-    assert names(ready)[:2] == ["discs", "other"]
-    assert ready.status.kind == "done"
-    assert HIDDEN.format(image="other", front="discs") not in ready.status.text
+    assert HIDDEN.format(image="discs", front="other") not in ready.status.text
 
 
 def test_image_that_hides_little_is_not_followed(ready):

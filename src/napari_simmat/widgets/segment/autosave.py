@@ -481,6 +481,7 @@ class Recovery(QObject):
                 layer = outputs.new_objects(workspace.viewer, session.geometry, labels)
             editor = workspace.sessions.editor(layer, recovered.indices[key])
             editor.register.entries = dict(recovered.state.entries.get(key, {}))
+            outputs.note_doubtful(layer, editor.register.entries)
             session.editor = editor
             workspace.name_objects()
             if key in recovered.classes:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 from napari import Viewer
-from qtpy.QtCore import QObject
+from qtpy.QtCore import QObject, Signal
 
 from napari_simmat._text import pluralize
 from napari_simmat.annotation.image_value import ImageValue
@@ -106,7 +106,12 @@ class SegmentController(QObject):
         The user's actions by name, but for those that need a value of the form.
     waiting
         What a commit waits for.
+    way_out
+        What is said where the model fails, since it is not there; None if it is.
     """
+
+    model_unwanted = Signal()
+    """The user wants another model than the one that is not there."""
 
     def __init__(self, viewer: Viewer, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -150,15 +155,14 @@ class SegmentController(QObject):
             "next doubtful": self.review.go_on,
         }
         self.waiting = NOTHING
+        self.way_out: Status | None = None
         # The plane that was handled last; None makes the next event of the viewer handle its plane
         # again, as after a change of view, when the same indices mean another plane.
         self._plane: Plane | None = None
         self._missed = ""  # what the next status begins with
         self._large = large = LargePlane(inference, self)
-        self.plane_status = PlaneStatus(
-            workspace, inference, self.propagation, large, lambda: self.waiting.plane is not None
-        )
-        self.plane_status.encoding_declined.connect(self._decline_whole)
+        self.plane_status = PlaneStatus(workspace, inference, self.propagation, large)
+        self.plane_status.encoding_declined.connect(large.decline)
         large.encoded.connect(self._on_encoded)
         large.failed.connect(self._on_failed)
         workspace.prompt_layers.edited.connect(self._settle)
@@ -367,16 +371,13 @@ class SegmentController(QObject):
             self.workspace.say(there if elsewhere else NOTHING_TO_COMMIT, "ready")
             return
         prediction = session.prediction(plane)
-        if prediction is not None and prediction.cut and self._large.busy:
-            self.waiting = Waiting(plane)
-            self.plane_status.say_on()
-            return
         if prediction is not None:
-            self.objects.commit(plane, prediction)
+            self.objects.commit(plane, prediction, remark=self._large.text_of_cut(prediction))
             return
-        if self._awaits_other_plane:
+        if self._awaits_commit:
             return  # one commit at a time; the earlier one goes first
         self.waiting = Waiting(plane)
+        self.workspace.prompt_layers.next_group(state.prompts)  # clicks from here on
         awaited = self.inference.request if self.inference.busy else None
         if awaited is None or awaited.plane != plane or awaited.state != state:
             self.request()
@@ -431,7 +432,7 @@ class SegmentController(QObject):
         """
         workspace = self.workspace
         session, image = workspace.session, workspace.viewed_image()
-        if session is None or image is None or workspace.released or self._awaits_other_plane:
+        if session is None or image is None or workspace.released or self._awaits_commit:
             return
         try:
             plane = workspace.plane()
@@ -478,11 +479,19 @@ class SegmentController(QObject):
         self._stop_waiting()
 
     @property
-    def _awaits_other_plane(self) -> bool:
-        """Whether the prediction of another plane is awaited for a commit, which goes first."""
-        if self.waiting.plane is None or not self.inference.busy:
+    def _awaits_commit(self) -> bool:
+        """Whether a prediction is awaited for a commit, which goes before what is open else.
+
+        That is what was drawn since, or on another plane. Where the user has taken back what the
+        prediction is of, another one is needed.
+        """
+        session, request, plane = self.workspace.session, self.inference.request, self.waiting.plane
+        if plane is None or session is None or request is None or not self.inference.busy:
             return False
-        return self.waiting.plane != self.workspace.plane_or_none()
+        here = session.prompt_state.on(plane)
+        return plane != self.workspace.plane_or_none() or (
+            request.plane == plane and not request.state.prompts.without(here.prompts)
+        )
 
     def _stop_waiting(self) -> None:
         """No commit waits for a prediction any more; one may wait for a propagation."""
@@ -504,12 +513,12 @@ class SegmentController(QObject):
             after = (self.patient_view.words(session.geometry.remark), prediction.note)
             self.plane_status.say(Said(Status("ready", ""), missed, after, prediction))
             self._offer_channels(session)
+        elif commits:
+            self.objects.commit(plane, prediction, request.state)
         elif not request.whole or request.state == session.prompt_state.on(plane):
             before = session.prediction(plane)
             session.predictions[plane] = (request.state, prediction)
             self._show_prediction(session, plane, seconds, _refined(before, prediction))
-            if commits and session.prediction(plane) is prediction:
-                self.objects.commit(plane, prediction)
         if prediction.part:
             self._large.encode(request)
         self.propagation.say_progress()
@@ -517,10 +526,15 @@ class SegmentController(QObject):
         if commits and plane != workspace.plane_or_none():
             self._plane = None  # what is open on the current plane has waited for the commit
             self._on_plane()
+        elif commits and session.prompt_state.on(plane):
+            self.request()  # for what was drawn since
 
     def _on_failed(self, reason: str) -> None:
         self._stop_waiting()
-        self.workspace.fail(reason)
+        if self.way_out is None:
+            self.workspace.fail(reason)
+        else:
+            self.workspace.offer(self.way_out, self.model_unwanted.emit)
         self.workspace.prediction_changed.emit()
 
     def _show_prediction(
@@ -552,11 +566,6 @@ class SegmentController(QObject):
         else:
             self.plane_status.say_of_the_whole()
 
-    def _decline_whole(self) -> None:
-        """The user does without the whole of a large plane, and a commit does not wait for it."""
-        self._stop_waiting()
-        self._large.decline()
-
     def _on_propagated(self) -> None:
         waits, self.waiting = self.waiting.propagation, NOTHING
         if waits:
@@ -575,7 +584,7 @@ class SegmentController(QObject):
     def _on_replayed(self) -> None:
         """Predict for what is open now; if nothing is, an awaited prediction is of no use."""
         session, plane = self.workspace.session, self.workspace.plane_or_none()
-        if self._awaits_other_plane:
+        if self._awaits_commit:
             return
         if session is not None and plane is not None and session.prompt_state.on(plane):
             self.request()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from types import MappingProxyType
@@ -14,9 +14,11 @@ from typing import NamedTuple
 import numpy as np
 from napari.layers import Image
 
+from napari_simmat.annotation.history import ObjectEntry
 from napari_simmat.batch.inputs import shown_name
-from napari_simmat.batch.plan import EXTRA_ENDINGS, LABEL_SUFFIXES, TRACKS, find_images
-from napari_simmat.engine.files.label_images import table_beside
+from napari_simmat.batch.outputs import CERTAINTY
+from napari_simmat.batch.plan import EXTRA_ENDINGS, TRACKS, find_images
+from napari_simmat.engine.files.label_images import LABEL_WRITERS, class_of, table_beside
 from napari_simmat.engine.linking import read_parents
 from napari_simmat.io.captures import home_of, propose_in
 from napari_simmat.io.readers import read_image, read_labels, stem_of
@@ -47,17 +49,16 @@ class FolderImage:
     def labels(self) -> Path:
         """The file of the saved labels, or where they will be."""
         stem = stem_of(self.path)
-        paths = [self.results / f"{stem}_labels{suffix}" for suffix in LABEL_SUFFIXES[:2]]
+        paths = [self.results / f"{stem}_labels{suffix}" for suffix in LABEL_WRITERS]
         return next((path for path in paths if path.exists()), paths[0])
 
-    def scores(self) -> dict[int, float]:
-        """The known scores of the objects of an earlier result by their labels."""
+    def known(self) -> dict[int, ObjectEntry]:
+        """What the table of an earlier result says of its objects, by their labels."""
         try:
             rows = table_beside(self.labels)
-            known = {label: float(row.get("score") or "nan") for label, row in rows.items()}
         except (OSError, ValueError, csv.Error):
             return {}
-        return {label: score for label, score in known.items() if math.isfinite(score)}
+        return {label: _entry_of(row) for label, row in rows.items()}
 
     @property
     def is_done(self) -> bool:
@@ -99,7 +100,8 @@ def look_for_results_job(images: Sequence[FolderImage], by_score: bool) -> Job[I
     found = []
     for number, image in enumerate(images):
         yield Progress(number, len(images), "Looking for results")
-        scores = image.scores().values() if by_score else [0.0]
+        known = image.known().values() if by_score else [ObjectEntry(0.0)]
+        scores = [entry.score for entry in known if math.isfinite(entry.score)]
         score = fmean(scores) if scores else math.inf
         found.append((score, image.number, image, image.is_done))
     found.sort(key=lambda each: each[:2])
@@ -110,15 +112,14 @@ def look_for_results_job(images: Sequence[FolderImage], by_score: bool) -> Job[I
 class ReadImage(NamedTuple):
     """An image that was read and is not in the viewer yet.
 
-    `labels` are those of an earlier result without a session, `parents` what its table of tracks
-    says, and `scores` that of its objects; `problem` says why they cannot be shown.
+    `labels` are those of an earlier result without a session, `known` what its tables say of its
+    objects; `problem` says why they cannot be shown.
     """
 
     image: FolderImage
     layer: Image
     labels: np.ndarray | None = None
-    parents: Mapping[int, int] | None = None
-    scores: Mapping[int, float] = MappingProxyType({})
+    known: Mapping[int, ObjectEntry] = MappingProxyType({})
     problem: str = ""
 
 
@@ -138,4 +139,24 @@ def open_image_job(image: FolderImage) -> Job[ReadImage]:
         return ReadImage(image, layer, problem=sentence(error))
     is_small = labels.max(initial=0) <= np.iinfo(np.int32).max
     labels = labels.astype(np.int32 if is_small else np.int64)
-    return ReadImage(image, layer, labels, parents, image.scores())
+    known = image.known()
+    for label, parent in parents.items():
+        known[label] = replace(known.get(label, ObjectEntry()), parent=parent)
+    return ReadImage(image, layer, labels, known)
+
+
+def _entry_of(row: Mapping[str, str]) -> ObjectEntry:
+    """What a row of a table of objects says of one."""
+    category, certainty = class_of(row), _number(row, CERTAINTY)
+    is_named = bool(category) and math.isfinite(certainty)
+    score = _number(row, "score")
+    return ObjectEntry(score, category, certainty=certainty if is_named else None)
+
+
+def _number(row: Mapping[str, str], column: str) -> float:
+    """The finite number in a column; NaN if there is none."""
+    try:
+        value = float(row.get(column) or "nan")
+    except ValueError:
+        return math.nan
+    return value if math.isfinite(value) else math.nan

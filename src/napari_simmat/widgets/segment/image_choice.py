@@ -148,8 +148,7 @@ class ImageChoice(QObject):
     def follow_sight(self) -> None:
         """Choose the image that has come in front of the chosen one.
 
-        An image that the user chooses although another hides it stays chosen until a third comes
-        in front.
+        One that is held stays chosen although another hides it.
         """
         front = self._in_front()
         if front is not self._front and not self.is_held():
@@ -168,9 +167,13 @@ class ImageChoice(QObject):
         self._show_displayed()
 
     def _on_image(self) -> None:
-        """The user chose an image, which may be hidden by another."""
+        """The user chose an image: if it is out of sight, it comes to the front."""
         self._front = self._in_front()
         self._note()
+        chosen = [layer for layer in self._workspace.images if self._workspace.is_used(layer)]
+        if chosen and (self._front is not None or not any(layer.visible for layer in chosen)):
+            self._workspace.show_image()
+            self._front = self._in_front()
 
     def _on_wanted(self, image: Image, *, recalls: bool = True) -> None:
         if self.form.follow(layer_key(image), recalls=recalls):

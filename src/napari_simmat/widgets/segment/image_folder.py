@@ -50,6 +50,7 @@ CHOOSE_FOLDER = "Choose a folder of images first."
 NO_LIST = "The Batch tab has no images: choose some there first."
 LISTING = "Looking for images"
 NOT_EMPTY = "This image has objects or open prompts: delete or clear them, or go to the next image."
+NOT_CHOSEN = "{} is not what is segmented now: choose it, or a model that fits it, then go on."
 COMMIT_FIRST = "Commit or discard what was found on this image, then go on."
 NOT_LOGGED = (
     "The open prompts of this image cannot be saved: commit or clear them (<key:clear>), "
@@ -200,8 +201,9 @@ class ImageFolder(QObject):
         return OLDER.format(format_list([*names[:_NAMED], *more])) if names else ""
 
     def release(self) -> None:
-        """Stop reading and encoding."""
-        self._encoding.cancel()
+        """Stop listing, reading and encoding."""
+        for job in (self._listing, self._opening, self._reading, self._encoding):
+            job.cancel()
         self.worker.close()
 
     # ---------------------------------------------------------------------- the list
@@ -294,7 +296,10 @@ class ImageFolder(QObject):
     def mark_empty(self) -> None:
         """Save the current image as one that holds no objects, and open the next."""
         session = self._session()
-        if self.busy or session is None or session is not self._workspace.session:
+        if self.busy or self.current is None:
+            return
+        if session is None or session is not self._workspace.session:
+            self._fail(self.problem or NOT_CHOSEN.format(self.current.name))
             return
         has_objects = session.editor is not None and bool(session.editor.labels)
         if has_objects or any(view.prompt_state for view in session.views.values()):
@@ -478,11 +483,9 @@ class ImageFolder(QObject):
         self._workspace.use_objects(layer)
         self._workspace.name_objects()
         assert session.editor is not None
-        session.editor.set_scores(opened.scores)
+        session.editor.take_over(opened.known)
+        self._workspace.show_known(session, session.editor)
         self._workspace.objects_changed.emit()
-        if opened.parents:
-            edit = session.editor.set_parents(opened.parents)
-            self._workspace.do("tracks of the result", session.prompt_state, edit)
 
     def _on_restored(self, session: LayerSession) -> None:
         if session is self._session():

@@ -17,6 +17,12 @@ PART_ALONE = (
 )
 
 
+WRITTEN_CUT = (
+    "The object ends where the encoded part does: once the whole is encoded, open it "
+    "(<key:edit>), and its mask is refined."
+)
+
+
 class LargePlane(QObject):
     """Encodes the whole of a plane of which a part was predicted on.
 
@@ -60,6 +66,10 @@ class LargePlane(QObject):
         if self.is_declined(request):
             return PART_ALONE
         return f"{PART} ({self._fraction:.0%})" if self._fraction else PART
+
+    def text_of_cut(self, prediction: Prediction) -> str:
+        """What to say of a mask that is committed, but ends where the encoded part does."""
+        return WRITTEN_CUT if prediction.cut and self.busy else ""
 
     def encode(self, request: PredictionRequest) -> None:
         """Encode the whole plane of a request, unless the user does without it."""

@@ -22,7 +22,7 @@ from napari_simmat.annotation.object_changes import (
     write_objects,
 )
 from napari_simmat.annotation.predictions import Prediction
-from napari_simmat.annotation.prompt_state import Plane, plane_names, plane_of
+from napari_simmat.annotation.prompt_state import Plane, PromptState, plane_names, plane_of
 from napari_simmat.engine.coordinates import inverse_order, reordered, transposed_view
 from napari_simmat.engine.masks import ObjectMask
 from napari_simmat.widgets.placement import shown_axes
@@ -53,7 +53,6 @@ SELECTED = (
 )
 SELECTED_MANY = "Objects {labels} are selected: <key:merge> merges them."
 NO_OTHER_MASK = "There is no other mask for these prompts."
-DOUBTFUL_PLANES = "doubtful planes"
 """Key of an objects layer's metadata: of each propagated object, the planes worth a look."""
 COMMITTED = "Committed to {layer}: {objects}."
 COMMITTED_AS = "Committed to {layer}: {objects} as {category}."
@@ -102,11 +101,28 @@ class ObjectActions:
     # ------------------------------------------------------------------ writing
 
     @needs_image
-    def commit(self, session: LayerSession, plane: Plane, prediction: Prediction) -> None:
-        """Write the predicted masks of `plane`, and use up its prompts."""
+    def commit(
+        self,
+        session: LayerSession,
+        plane: Plane,
+        prediction: Prediction,
+        made_from: PromptState | None = None,
+        remark: str = "",
+    ) -> None:
+        """Write the predicted masks of `plane`, and use up its prompts.
+
+        Parameters
+        ----------
+        plane, prediction
+            Where, and what.
+        made_from
+            The prompts of the prediction; those drawn since stay open. By default all.
+        remark
+            What else to say of it.
+        """
         objects = predicted_objects(session, plane, prediction, self.category)
         if objects:
-            self.write("commit", objects, closing=(plane,))
+            self.write("commit", objects, closing=(plane,), remark=remark, made_from=made_from)
         else:
             self._workspace.fail(MASK_EMPTY)
 
@@ -119,6 +135,8 @@ class ObjectActions:
         said: str = "",
         done: Callable[[], object] = lambda: None,
         min_visible: float = 0.0,
+        remark: str = "",
+        made_from: PromptState | None = None,
     ) -> None:
         """Write objects into the image's labels layer as one command.
 
@@ -136,8 +154,20 @@ class ObjectActions:
             Called when it was done, which may be after the user has accepted an offer.
         min_visible
             See `LabelEditor.write`.
+        remark, made_from
+            See `commit`.
         """
-        wish = _Wish(name, tuple(objects), self.overlap, tuple(closing), said, done, min_visible)
+        wish = _Wish(
+            name,
+            tuple(objects),
+            self.overlap,
+            tuple(closing),
+            said,
+            done,
+            min_visible,
+            remark,
+            made_from,
+        )
         self._write(wish)
 
     @needs_image
@@ -147,7 +177,13 @@ class ObjectActions:
             editor = workspace.target()
             others = [] if wish.overlap == "overwrite" else editor.overlapped(wish.objects)
             written = write_objects(
-                session, editor, wish.objects, wish.overlap, wish.closing, wish.min_visible
+                session,
+                editor,
+                wish.objects,
+                wish.overlap,
+                wish.closing,
+                wish.min_visible,
+                wish.made_from,
             )
         except ValueError as error:
             reason = f"{error}; commit into a new layer instead."
@@ -158,7 +194,6 @@ class ObjectActions:
             reason = text.format(others=listed(others))
             workspace.fail(reason, "Overwrite", partial(self._overwrite, wish))
             return
-        _note_doubtful(editor.layer, written.objects, written.labels)
         name = f"{wish.name} of {listed(written.labels)}"
         workspace.do(name, written.after, written.edit, written.drafts or None)
         if wish.closing:
@@ -184,7 +219,7 @@ class ObjectActions:
         elif wish.said:
             workspace.say(text)
         else:
-            workspace.say(f"{text} {_next_step(wish, written)}")
+            workspace.say(f"{text} {wish.remark or _next_step(wish, written)}")
 
     # ------------------------------------------------------------------ editing
 
@@ -481,6 +516,8 @@ class _Wish:
     said: str = ""
     done: Callable[[], object] = lambda: None
     min_visible: float = 0.0
+    remark: str = ""
+    made_from: PromptState | None = None
 
 
 def _text_of(editor: LayerEditor, written: Written) -> str:
@@ -527,14 +564,3 @@ def listed(labels: Sequence[int], most: int = 6) -> str:
     """Object numbers in words, shortened."""
     names = ", ".join(map(str, labels[:most]))
     return f"{names} ..." if len(labels) > most else names
-
-
-def _note_doubtful(layer: Labels, objects: Sequence[NewObject], numbers: Sequence[int]) -> None:
-    """Note the doubtful planes of objects just written, in the layer's metadata."""
-    known = dict(layer.metadata.get(DOUBTFUL_PLANES, {}))
-    for each, label in zip(objects, numbers, strict=False):
-        known.pop(label, None)
-        if each.doubtful:
-            known[label] = list(each.doubtful)
-    if known or DOUBTFUL_PLANES in layer.metadata:
-        layer.metadata[DOUBTFUL_PLANES] = known

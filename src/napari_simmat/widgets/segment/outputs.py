@@ -24,6 +24,8 @@ from napari_simmat.widgets.segment.layer_editor import LayerEditor
 
 PREVIEW, OBJECTS, CLASSES = "SimMAT preview", "SimMAT objects", "SimMAT classes"
 CHOSEN = "SimMAT chosen"
+DOUBTFUL_PLANES = "doubtful planes"
+"""Metadata of an objects layer: of each object, those of its propagation."""
 SEEN = "SimMAT seen"
 """An image layer that is no image to segment: what the model sees of one."""
 Look = Literal["filled", "contours", "filled by class", "contours by class"]
@@ -512,6 +514,13 @@ def note_provenance(layer: Layer, image: str, model: str = "", prompts: int = 0)
         "image": image,
         "prompts": prompts,
     }
+
+
+def note_doubtful(layer: Layer, entries: Mapping[int, ObjectEntry]) -> None:
+    """List in a layer's metadata the doubtful planes of each object that has any."""
+    known = {label: list(entry.doubtful) for label, entry in entries.items() if entry.doubtful}
+    if known or DOUBTFUL_PLANES in layer.metadata:
+        layer.metadata[DOUBTFUL_PLANES] = known
 
 
 def extended_names(names: Sequence[str], more: Iterable[str]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
@@ -29,7 +28,6 @@ HIDDEN = "{image} is segmented, but {front} lies in front of it."
 SHOW_IMAGE = "Show {image}"
 STOP_ENCODING = "Stop encoding"
 CUT = "The mask ends where the encoded part does."
-CUT_WAITS = f"{CUT} It is committed once it is refined."
 
 
 class Said(NamedTuple):
@@ -55,8 +53,6 @@ class PlaneStatus(QObject):
         Its status line is used.
     inference, propagation, large_plane
         The work on which the words depend.
-    waits
-        Whether a commit waits for a prediction.
     """
 
     encoding_declined = Signal()
@@ -68,14 +64,12 @@ class PlaneStatus(QObject):
         inference: InferenceQueue,
         propagation: Propagation,
         large_plane: LargePlane,
-        waits: Callable[[], bool],
     ) -> None:
         super().__init__(workspace)
         self._workspace = workspace
         self._inference = inference
         self._propagation = propagation
         self._large = large_plane
-        self._waits = waits
         self._said: Said | None = None
         self._composed: Status | None = None  # the status line made of it
         self._shown: Status | None = None  # what the status line shows, whoever said it
@@ -147,7 +141,7 @@ class PlaneStatus(QObject):
         text = self._large.text(prediction, self._inference.request)
         if not (text and prediction.cut):
             return text
-        return f"{CUT_WAITS if self._waits() else CUT} {text}"
+        return f"{CUT} {text}"
 
     def _what_a_click_does(self) -> str:
         workspace = self._workspace

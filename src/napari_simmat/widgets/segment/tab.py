@@ -200,6 +200,7 @@ class SegmentTab(SegmentForm):
             (workspace.prompt_layers.sign_changed, self.buttons.set_sign),
             (workspace.prompt_layers.tool_changed, self._show_tool),
             (controller.inference.predicted, self._show_compute),
+            (controller.model_unwanted, self.models.choose_embedded),
             # Work that has ended may have held the image.
             (
                 controller.propagation.changed,
@@ -373,7 +374,8 @@ class SegmentTab(SegmentForm):
     def _on_choice(self) -> None:
         """Start on what is chosen, or say what is wrong with it."""
         choice = self._choice()
-        problem = self.models.problem() or self.channels.problem()
+        missing = self.models.problem() if self.models.is_missing else None
+        problem = (None if missing else self.models.problem()) or self.channels.problem()
         if problem is None and choice.spec is None:
             problem = CHOOSE_MODEL
         if problem is None:
@@ -393,6 +395,8 @@ class SegmentTab(SegmentForm):
         elif self.workspace.session is None and self.workspace.make_layer(choice.geometry):
             self.image_choice.read_later(pause=_DRAWN)
         else:
+            # Objects are restored, mended and saved without the model as well.
+            self.controller.way_out = self._offer_tiny(choice, missing) if missing else None
             self.controller.choose(choice)
             self._show_tool()
 
@@ -419,17 +423,17 @@ class SegmentTab(SegmentForm):
         if self.image_folder.problem and not images:
             self.workspace.fail(self.image_folder.problem)
             return
-        entry = self.models.value()
-        is_absent = entry is None or entry.kind == "downloadable" or not images
-        kind: StatusKind = "nothing" if is_absent or self._remembered else "failed"
+        kind: StatusKind = "nothing" if not images or self._remembered else "failed"
         proposed = self.controller.arrangement.proposed(images)
         if proposed is not None:
             status = Status(kind, f"{problem} {proposed.text}", offer=proposed.offer)
             self.workspace.offer(status, proposed.act)
             return
-        offers_tiny = images and not self.models.is_embedded
-        status = Status(kind, problem, offer=USE_TINY if offers_tiny else "")
-        self.workspace.offer(status, self.models.choose_embedded)
+        self.workspace.offer(self._offer_tiny(choice, problem, kind), self.models.choose_embedded)
+
+    def _offer_tiny(self, choice: FormChoice, problem: str, kind: StatusKind = "nothing") -> Status:
+        offers_tiny = choice.images and not self.models.is_embedded
+        return Status(kind, problem, offer=USE_TINY if offers_tiny else "")
 
     # ------------------------------------------------------------------ actions
 

@@ -533,13 +533,19 @@ class Workspace(QObject):
         if drafts is not None:
             self.drafts_changed.emit()
 
+    def show_known(self, session: LayerSession, editor: LayerEditor) -> None:
+        """Show the classes and the doubtful planes of objects that were just taken over."""
+        self.classes.update(session.geometry, editor, LayerEdit(editor.key))
+        outputs.note_doubtful(editor.layer, editor.register.entries)
+
     def _note_provenance(self, session: LayerSession, editor: LayerEditor, command: str) -> None:
-        """Say in the metadata of the objects' layer what made them."""
+        """Say in the metadata of the objects' layer what made them, and what is doubtful."""
         # What was loaded from a file was not made by the model that is chosen.
         model = "" if command.startswith(LOADING) else Path(self.model.reference).name
         entries = editor.register.entries.values()
         prompts = sum(each.prompts.count for entry in entries for each in entry.provenance)
         outputs.note_provenance(editor.layer, session.geometry.name, model, prompts)
+        outputs.note_doubtful(editor.layer, editor.register.entries)
 
     @needs_image
     def undo(self, session: LayerSession) -> None:
