@@ -1,7 +1,7 @@
 """The films of the documentation, taken from the real window.
 
 Run ``python tests/with_screen.py python scripts/films.py``; it writes ``docs/images/*.webp``
-and the pictures that are stills of them. Names after it (demo, learn, ...) take only those.
+and the pictures that are stills of them. Names after it (demo, lesions, ...) take only those.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from screenshots import COINS, FOLDER, TALL, click, rectangle, save, settle, take, wait, window
+from screenshots import COINS, FOLDER, TALL, click, save, settle, take, wait, window
 
 FILMED = (1180, 720)
 CUT = slice(100, 330)
@@ -18,6 +18,8 @@ CUT = slice(100, 330)
 TUTORIALS = FOLDER.parent / "tutorials"
 NUCLEI = ((18, 22, 47), (22, 72, 74))
 """Plane, y, x in two nuclei of the embryo."""
+SEEN = (95, 43)
+"""y, x in a lesion on slice 5."""
 UNSEEN = (65, 31)
 """y, x in one on slice 8."""
 
@@ -151,76 +153,6 @@ def demo() -> None:
         film.save("demo")
 
 
-def learn() -> None:
-    """Cells of which a click gives a part: the model learns from five, then finds them."""
-    from scipy.ndimage import gaussian_filter
-
-    y, x = np.indices((128, 224))
-    places = [(32 + 64 * row, 28 + 56 * column) for row in range(2) for column in range(4)]
-    values = np.full(y.shape, 50.0)
-    for row, column in places:
-        distance = ((y - row) / 20) ** 2 + ((x - column) / 17) ** 2
-        values += 8 * (distance <= 1) + 24 * ((distance > 0.75) & (distance <= 1))
-        values[np.hypot(y - row, x - column) < 9] += 130
-    image = gaussian_filter(values + np.random.default_rng(0).normal(0, 5, y.shape), 0.6)
-    with window(TALL) as (viewer, widget):
-        tab, panel = widget.segment, widget.segment.learn_panel
-        layer = viewer.add_image(image.clip(0, 255).astype(np.uint8), name="cells")
-        settle(tab)
-        viewer.reset_view()
-        film = Film(viewer)
-
-        film.point_on(layer, places[7])
-        film.hold(250, pressed=True)
-        click(tab, places[7])
-        film.hold(2000)  # a part of the cell
-        press(film, tab, tab.buttons.clear, 500)
-        for number in (0, 1, 4, 5, 6):
-            row, column = places[number]
-            box = rectangle(row - 21, column - 18, row + 21, column + 18)
-            film.point_on(layer, box[0])
-            film.hold(250, pressed=True)
-            tab.buttons.tools["box"].click()
-            tab.workspace.prompt_layers.boxes.add(box, shape_type="rectangle")
-            settle(tab)
-            film.point_on(layer, box[2])
-            film.hold(700)
-            tab.buttons.commit.click()
-            settle(tab)
-            film.hold(500)
-        tab.sections["learn"].set_open(True)
-        settle(tab)
-        film.point_at(panel.start)
-        film.hold(250, pressed=True)
-        panel.start.click()
-        learning = tab.learning
-
-        def gained() -> bool:
-            return getattr(learning.progress, "after", None) is not None
-
-        while not gained():
-            said = learning.progress.message
-            film.hold(500)
-            wait(lambda said=said: gained() or learning.progress.message != said)
-        film.hold(2500)  # the first gain
-        click(tab, places[7])
-        film.hold(800)  # predicted meanwhile
-        save(viewer, tab, "window-learning")
-        wait(lambda: not learning.busy)
-        settle(tab)
-        assert tab.workspace.session.adapted is not None, tab.status.value()
-        film.hold(2500)
-        save(viewer, tab, "window-learned")
-        press(film, tab, panel.before, 1500)
-        press(film, tab, panel.after, 1500)
-        press(film, tab, tab.buttons.commit, 800)
-        film.point_on(layer, places[2])
-        film.hold(250, pressed=True)
-        click(tab, places[2])
-        film.hold(3000)
-        film.save("learn")
-
-
 def embryo() -> None:
     """The first tutorial: a nucleus is clicked, followed through the planes, and committed."""
     with window(TALL) as (viewer, widget):
@@ -300,12 +232,19 @@ def lesions() -> None:
         film.point_at(panel.start)
         film.hold(250, pressed=True)
         panel.start.click()
-        learning = tab.learning
+        learning, first = tab.learning, True
         while learning.busy:
             said = learning.progress.message
             film.hold(500)
+            if first and getattr(learning.progress, "after", None) is not None:
+                first = False
+                click(tab, (5, *SEEN))  # predicted meanwhile
+                film.hold(800)
+                save(viewer, tab, "window-learning")
+                press(film, tab, tab.buttons.clear, 300)
             wait(lambda said=said: not learning.busy or learning.progress.message != said)
         settle(tab)
+        assert tab.workspace.session.adapted is not None, tab.status.value()
         film.hold(3000)
         viewer.dims.set_current_step(0, 8)
         settle(tab)
@@ -313,6 +252,7 @@ def lesions() -> None:
         film.hold(250, pressed=True)
         click(tab, (8, *UNSEEN))
         film.hold(3000)
+        save(viewer, tab, "window-learned")
         film.save("lesions")
 
 
@@ -326,4 +266,4 @@ def press(film: Film, tab: Any, button: Any, after: int) -> None:
 
 
 if __name__ == "__main__":
-    take({each.__name__: each for each in (demo, learn, embryo, lesions)})
+    take({each.__name__: each for each in (demo, embryo, lesions)})
