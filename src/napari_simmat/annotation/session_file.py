@@ -219,10 +219,15 @@ def image_of(path: Path) -> str:
 
 
 def left_over(image: str) -> Path | None:
-    """The newest unsaved file of an image that no window has open; None for none.
+    """The first of `all_left_over`; None for none."""
+    return next(iter(all_left_over(image)), None)
 
-    If all are saved, the newest beside which there is a checkpoint. Deletes files that are older
-    than `KEPT_DAYS`.
+
+def all_left_over(image: str) -> list[Path]:
+    """The unsaved files of an image that no window has open, the newest first.
+
+    Behind them those that are saved, but have a checkpoint beside them. Deletes files that are
+    older than `KEPT_DAYS`.
     """
     candidates = []
     for path in user_folder("sessions").glob("*.jsonl"):
@@ -235,7 +240,22 @@ def left_over(image: str) -> Path | None:
                 saved = is_saved(path)
                 if not saved or any(each.is_file() for each in beside(path)):
                     candidates.append((saved, age, path))
-    return min(candidates)[2] if candidates else None
+    return [path for *_, path in sorted(candidates)]
+
+
+def throw_away(path: Path) -> None:
+    """Delete a file that no window has open, with what was learned from it."""
+    remove_beside(path)
+    for each in (path, Path(lock_of(path).lock_file)):
+        with suppress(OSError):
+            each.unlink(missing_ok=True)
+
+
+def steps_in(path: Path) -> int:
+    """How many commands were done in a session, also those that were undone."""
+    begins = line_of("do").encode().partition(b",")[0]
+    with path.open("rb") as file:
+        return sum(line.startswith(begins) for line in file)
 
 
 def beside(path: Path) -> list[Path]:

@@ -3,6 +3,7 @@
 import gc
 import os
 import random
+import re
 import sys
 import threading
 import time
@@ -17,7 +18,6 @@ from qtpy.QtTest import QTest
 
 from napari_simmat.io.files import user_folder
 from napari_simmat.widgets.segment.autosave import COMMIT_OPEN, OTHER_WINDOW, RESTORED
-from tests.nightly import nightly_but
 from tests.widgets.scenes import CENTERS, discs, gray, iou
 from tests.widgets.segment.noted import (
     SHIFT,
@@ -166,26 +166,42 @@ def test_recovery_offers_nothing_to_another_image_or_window(open_window):
     assert "was not saved" not in other.status.text
 
 
-@pytest.mark.parametrize("layer_is_open", nightly_but((False, True), True))
-def test_recovery_offers_a_closed_image_in_the_same_window(ready, layer_is_open):
+@pytest.mark.slow
+def test_recovery_offers_a_closed_image_in_the_same_window(ready):
     work_on(ready)
-    layer, labels = ready.workspace.objects, ready.objects.copy()
+    labels = ready.objects.copy()
     gone = weakref.ref(ready.workspace.session)
     ready.viewer.layers.remove("discs")
-    if not layer_is_open:
-        ready.viewer.layers.remove("SimMAT objects")
+    ready.viewer.layers.remove("SimMAT objects")
     ready.idle()
-    if not layer_is_open:
-        gc.collect()
-        assert gone() is None, "nothing holds its labels and masks any more"
+    gc.collect()
+    assert gone() is None, "nothing holds its labels and masks any more"
     ready.viewer.add_image(gray(), name="discs")
     ready.idle()
     ready.qtbot.waitUntil(lambda: ready.status.offer == "Restore")
     restore(ready)
     assert np.array_equal(ready.objects, labels)
-    assert (ready.workspace.objects is layer) == layer_is_open
-    ours = [each.name for each in ready.viewer.layers if each.name.startswith("SimMAT")]
-    assert len(ours) == len({name.split(" [")[0] for name in ours}), "none is there twice"
+    assert_no_layer_twice(ready)
+
+
+def test_a_closed_image_goes_on_with_objects_that_are_open(ready):
+    work_on(ready)
+    layer, labels = ready.workspace.objects, ready.objects.copy()
+    prompts = ready.workspace.session.prompts
+    ready.viewer.layers.remove("discs")
+    ready.idle()
+    ready.viewer.add_image(gray(), name="discs")
+    ready.idle()
+    assert ready.status.offer != "Restore"
+    assert ready.workspace.objects is layer
+    assert np.array_equal(ready.objects, labels)
+    assert ready.workspace.session.prompts == prompts
+    assert_no_layer_twice(ready)
+
+
+def assert_no_layer_twice(window: Any) -> None:
+    ours = [each.name for each in window.viewer.layers if each.name.startswith("SimMAT")]
+    assert len(ours) == len({name.split(" [")[0] for name in ours})
 
 
 @pytest.mark.slow
@@ -279,3 +295,73 @@ def test_recovery_does_not_replace_work_done_meanwhile(open_window):
     _, truth = discs()
     assert iou(second.objects == 1, truth == 4) > 0.8
     assert set(np.unique(second.objects)) == {0, 1}
+
+
+def earlier(window: Any) -> list[Any]:
+    """The entries of the menu of earlier work, as it opens."""
+    window.tab.menu.menu().aboutToShow.emit()
+    return [action.menu() for action in window.tab.earlier.actions()]
+
+
+def leave_objects(window: Any, *numbers: int) -> None:
+    """Commit an object at each of these places, and remove image and objects unsaved."""
+    open_image(window, gray())
+    for number in numbers:
+        window.add_object(*CENTERS[number])
+    window.viewer.layers.clear()
+    window.idle()
+    window.close_widget()
+
+
+def test_all_earlier_work_is_in_reach_until_taken_or_thrown_away(window):
+    leave_objects(window, 0)
+    leave_objects(window, 1, 2)
+    open_image(window, gray())
+    assert window.status.offer == "Restore"
+    window.add_object(*CENTERS[3])
+    ours = window.objects.copy()
+    newest, oldest = earlier(window)
+    steps = [re.sub("^.* · ", "", each.title()) for each in (newest, oldest)]
+    assert steps == ["5 steps", "3 steps"], "a click and a commit each, and the removal"
+    restore, _ = oldest.actions()
+    window.pick(restore)
+    assert window.status.text.startswith("Restored: 1 object")
+    assert iou(window.objects > 0, discs()[1] == 1) > 0.8
+    assert [layer.name for layer in window.viewer.layers].count("SimMAT objects") == 1
+    aside, newest = earlier(window)
+    window.pick(aside.actions()[0])
+    assert np.array_equal(window.objects, ours), "what was put aside comes back"
+    _, second = earlier(window)
+    window.pick(second.actions()[1])
+    assert "Thrown away" in window.status.text
+    assert len(earlier(window)) == 1
+    window.pick(earlier(window)[0].actions()[1])
+    assert not earlier(window)
+    assert not window.tab.earlier.menuAction().isVisible()
+    assert len(list(user_folder("sessions").glob("*.jsonl"))) == 1, "that of the open image"
+
+
+def test_objects_still_open_are_taken_up_with_their_image(window):
+    open_image(window, gray())
+    window.add_object(*CENTERS[0])
+    window.click_row(0)
+    window.type_class("cell")
+    objects, session = window.workspace.objects, window.workspace.session
+    window.viewer.layers.remove("discs")
+    window.idle()
+    window.viewer.add_image(gray()[::-1].copy(), name="discs")
+    window.idle()
+    assert window.workspace.objects is None, "another image"
+    window.viewer.layers.remove("discs")
+    window.viewer.add_image(gray(), name="discs")
+    window.idle()
+    assert window.workspace.session is session
+    assert window.workspace.objects is objects
+    assert [row.category for row in window.tab.object_panel.table._model.rows] == ["cell"]
+    assert window.status.offer != "Restore"
+    window.add_object(*CENTERS[1])
+    assert set(np.unique(objects.data)) == {0, 1, 2}
+    window.undo(3)
+    assert window.workspace.session.editor.register.entry(1).category == ""
+    (log,) = user_folder("sessions").glob("*.jsonl")
+    assert len(replayed(log).history) == 2, "the same file goes on"

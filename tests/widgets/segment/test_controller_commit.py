@@ -92,7 +92,7 @@ def test_line_after_an_awaited_commit_is_a_new_object(stack):
     assert iou(stack.mask[1], np.roll(truth == 2, 3, axis=1)) > 0.7
 
 
-def test_undo_of_a_click_after_an_awaited_commit_leaves_the_commit(stack):
+def test_undo_of_a_click_leaves_the_awaited_commit(stack):
     gate = click_and_commit(stack)
     click_without_waiting(stack, *CENTERS[1])
     stack.tap(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)

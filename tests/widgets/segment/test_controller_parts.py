@@ -104,9 +104,7 @@ def test_commit_of_a_part_stays_and_is_recorded(window, encode_whole):
     assert '"part"' in window.tab.autosave.snapshot(session).text()
 
 
-def test_commit_writes_a_mask_that_the_part_cuts_and_a_click_after_it_is_a_new_object(
-    window, encode_whole
-):
+def test_click_after_a_commit_of_a_cut_mask_is_a_new_object(window, encode_whole):
     window.viewer.layers.clear()
     wide = np.full((400, 440), 60, np.uint8)
     wide[180:240, 20:420] = 190  # longer than a part

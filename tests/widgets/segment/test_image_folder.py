@@ -399,7 +399,7 @@ def test_labels_in_the_format_of_their_image_are_found_again(window, tmp_path, e
     assert window.workspace.session.editor.register.entry(1).score == 0.75
 
 
-def test_an_image_comes_back_whole_with_a_model_that_is_not_downloaded(window, folder):
+def test_image_comes_back_whole_without_its_model(window, folder):
     begin(window, folder)
     window.add_object(*CENTERS[0])
     window.add_object(*CENTERS[1])

@@ -24,12 +24,15 @@ from napari_simmat.annotation.predictions import PredictionRequest
 from napari_simmat.annotation.session_file import (
     LOST,
     AutosaveFile,
+    all_left_over,
     holds_learned_job,
     identity_of,
     is_saved,
     left_over,
     lock_of,
     new_path,
+    steps_in,
+    throw_away,
 )
 from napari_simmat.annotation.session_lines import AdaptedModelFile, SessionHeader
 from napari_simmat.annotation.session_replay import Replayed, replay_job
@@ -63,6 +66,12 @@ RESTORED = "Restored: {}. {}"
 COMMIT_OPEN, NEXT_OBJECT = "Commit (<key:commit>) writes what was open.", "Next object."
 CANCELED = "Restoring canceled; nothing is lost."
 NOT_RESTORED = "Not restored: you have already started new work. The offer will come back."
+EARLIER = "{when} · {steps}"
+THROWN_AWAY = "Thrown away: the work from {}."
+NOT_ASIDE = (
+    "Not restored: what was done to this image since is not logged. Save it, remove the image and "
+    "open it again."
+)
 OTHER_WINDOW = "Another window has restored this work already; go on in that one."
 NO_IMAGE = "Choose the image that the file belongs to first, then drop it again."
 BEGUN = (
@@ -193,7 +202,7 @@ class Autosave(QObject):
     def _on_subject(self) -> None:
         """Remember which image it is, and what it is segmented with."""
         session, request = self._workspace.session, self._workspace.request()
-        if session is None or request is None:
+        if session is None or request is None or not self._workspace.sessions.is_open(session):
             return
         if session.log is not None:
             self._continue(session, session.log)
@@ -203,7 +212,7 @@ class Autosave(QObject):
         if self._tokens.get(session) != image.token and session not in self._files:
             # A layer with other values is another image; the log stays with the one before.
             self._tokens[session] = image.token
-            self._images[session] = identity_of(image, session.geometry.name)
+            self._images[session] = session.identity = identity_of(image, session.geometry.name)
 
     def _continue(self, session: LayerSession, file: AutosaveFile) -> None:
         """Log to the file of the tab that was closed; to a new one if it is gone or in use."""
@@ -237,7 +246,9 @@ class Autosave(QObject):
     def _on_closed(self, session: LayerSession) -> None:
         """Release an image and its file, which is offered when the image is opened again."""
         self._images.pop(session, None)
+        self._tokens.pop(session, None)  # its image may be opened again, as another layer
         if (file := self._files.pop(session, None)) is not None:
+            session.log = None if file.broken else file
             self._closed.append(file)
             self._release_closed()
 
@@ -377,6 +388,34 @@ class Recovery(QObject):
             self._job.start(RESTORING, lambda: _recover_copy_job(source, path, shape, names))
         workspace.status.emit(Status("working", RESTORING))
 
+    def earlier(self) -> list[tuple[Path, str]]:
+        """The files with unsaved work on the chosen image, and what each is called."""
+        session = self._workspace.session
+        found = [] if session is None else all_left_over(self._autosave.image(session))
+        titles = []
+        for path in found:
+            steps = pluralize(steps_in(path), "step")
+            titles.append((path, EARLIER.format(when=_when(path), steps=steps)))
+        return titles
+
+    def take_up(self, path: Path) -> None:
+        """Restore earlier work; what was done to the image since is put aside, and stays logged."""
+        workspace, session = self._workspace, self._workspace.session
+        if session is not None and self._is_begun(session):
+            if not self._autosave.has_file(session):
+                workspace.fail(NOT_ASIDE)
+                return
+            workspace.put_aside()
+            workspace.model_changed.emit()  # the image is chosen anew
+        self.start(path)
+
+    def throw_away(self, path: Path) -> None:
+        """Delete earlier work."""
+        text = THROWN_AWAY.format(_when(path))
+        self._left = None
+        throw_away(path)
+        self._workspace.say(text)
+
     def cancel(self) -> None:
         """Stop reading; the file is offered again."""
         if self._target is not None:
@@ -407,8 +446,7 @@ class Recovery(QObject):
             return
         path = left_over(self._autosave.image(session))
         if path is not None:
-            when = time.strftime("%d %b %H:%M", time.localtime(path.stat().st_mtime))
-            text = (ADAPTED if is_saved(path) else UNSAVED).format(when)
+            text = (ADAPTED if is_saved(path) else UNSAVED).format(_when(path))
             self._left = path, text
             workspace.offer(Status("ready", text, offer="Restore"), lambda: self.start(path))
 
@@ -497,6 +535,11 @@ class Recovery(QObject):
         self._left = None  # until the image is ready
         if self._target is not None and self._workspace.session is not self._target[0]:
             self.release()
+
+
+def _when(path: Path) -> str:
+    """When something was last done in a session."""
+    return time.strftime("%d %b %H:%M", time.localtime(path.stat().st_mtime))
 
 
 def _recover_copy_job(

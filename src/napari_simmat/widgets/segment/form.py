@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 from napari import Viewer
 from napari.layers import Image, Labels, Points, Shapes
+from qtpy.QtCore import Signal
 from qtpy.QtGui import QAction
 from qtpy.QtWidgets import QCheckBox, QFormLayout, QSizePolicy, QWidget
 
@@ -84,7 +85,12 @@ class SegmentForm(QWidget):
         What is not needed for each object, by name; one of them is open at a time.
     menu, entries
         The menu that opens them, and its entries by the names of sections.
+    earlier
+        The menu of unsaved work on the image.
     """
+
+    earlier_wanted, earlier_unwanted = Signal(object), Signal(object)
+    """Of the files of `show_earlier`: to be restored, and thrown away."""
 
     def __init__(self, viewer: Viewer) -> None:
         super().__init__()
@@ -187,7 +193,23 @@ class SegmentForm(QWidget):
         for action, title in PROMPT_MENU.items():
             entry = prompts.addAction(f"{title}\t{shortcut_text(action)}")
             entry.triggered.connect(lambda _=False, action=action: self.buttons.acted.emit(action))
+        self.earlier = menu.addMenu("Earlier work on this image")
+        self.earlier.menuAction().setVisible(False)
         return button
+
+    def show_earlier(self, works: Sequence[tuple[Path, str]]) -> None:
+        """List unsaved work on the image, by its files and what each is called."""
+        self.earlier.clear()
+        for path, title in works:
+            one = self.earlier.addMenu(title)
+            for action, signal in (
+                ("Restore", self.earlier_wanted),
+                ("Throw away", self.earlier_unwanted),
+            ):
+                one.addAction(action).triggered.connect(
+                    lambda _=False, signal=signal, path=path: signal.emit(path)
+                )
+        self.earlier.menuAction().setVisible(bool(works))
 
     def _lay_out(self) -> None:
         """What is always in sight, around what scrolls."""

@@ -48,8 +48,10 @@ class LayerSession(ImageSession):
     """The committed objects; None as long as they have no layer."""
     removed: WeakKeyDictionary[Command, RemovedObjects] = field(default_factory=WeakKeyDictionary)
     """What each removal of a layer in the history removed."""
+    identity: str = ""
+    """Of the image, in other sessions as well; empty before it was chosen."""
     log: AutosaveFile | None = None
-    """While no tab is open: the file in which it was logged."""
+    """While no tab is open, or its image is closed: the file in which it was logged."""
     stale: bool = False
     """Whether objects were changed while no tab was open, so that the file does not hold them."""
 
@@ -95,13 +97,22 @@ class Sessions:
         self._on_command, self._painted = on_command, on_paint
         self._replaced, self._closed = on_replace, on_close
         self._sessions: list[LayerSession] = []
+        self._parted: list[LayerSession] = []  # of closed images whose objects are still open
         self._editors: dict[str, LayerEditor] = {}
 
     def open(
-        self, geometry: ImageGeometry, layers: frozenset[str], current: LayerSession | None
+        self,
+        geometry: ImageGeometry,
+        layers: frozenset[str],
+        current: LayerSession | None,
+        identity: Callable[[], str] = str,
     ) -> LayerSession:
-        """The session of the image that shares a layer, preferably `current`; else a new one."""
-        session = self.find(geometry, layers, current)
+        """The session of the image that shares a layer, preferably `current`; else a new one.
+
+        An image that was closed, by its `identity`, goes on with its objects if their layer is
+        still open.
+        """
+        session = self.find(geometry, layers, current) or self._rejoined(geometry, identity)
         if session is not None:
             session.geometry, session.layers = geometry, layers
         else:
@@ -119,6 +130,27 @@ class Sessions:
             if session.layers & layers and same_shape:
                 return session
         return None
+
+    def _rejoined(
+        self, geometry: ImageGeometry, identity: Callable[[], str]
+    ) -> LayerSession | None:
+        """The session of an image that was closed before its objects; None if it is another."""
+        known = identity() if self._parted else ""
+        for session in self._parted:
+            fits = session.objects is not None and geometry.misfit(session.objects) is None
+            if session.identity == known and fits:
+                self._parted.remove(session)
+                return session
+        return None
+
+    def close(self, session: LayerSession) -> None:
+        """Let a session go as if its image were closed."""
+        self._sessions.remove(session)
+        self._closed(session)
+
+    def is_open(self, session: LayerSession) -> bool:
+        """Whether a session's image is open."""
+        return session in self._sessions
 
     def others(self, session: LayerSession) -> list[LayerSession]:
         """The sessions of the other open images."""
@@ -165,6 +197,10 @@ class Sessions:
         self._sessions = [each for each in self._sessions if each.layers & open_layers]
         for session in closed:
             self._closed(session)
+        with_objects = [*self._parted, *closed]
+        self._parted = [
+            each for each in with_objects if each.editor and each.editor.key in open_layers
+        ]
         key = str(gone.unique_id)
         if (editor := self._editors.pop(key, None)) is None:
             return []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary, ref
 
@@ -28,7 +29,7 @@ from napari_simmat.widgets.segment.export import (
 from napari_simmat.widgets.segment.form import SegmentForm
 from napari_simmat.widgets.segment.form_choice import FormChoice
 from napari_simmat.widgets.segment.image_choice import ImageChoice
-from napari_simmat.widgets.segment.image_folder import ImageFolder
+from napari_simmat.widgets.segment.image_folder import COMMIT_FIRST, ImageFolder
 from napari_simmat.widgets.segment.layer_rows import LayerRows
 from napari_simmat.widgets.segment.learning import Learning
 from napari_simmat.widgets.segment.object_panel import NAME_OTHERS
@@ -251,6 +252,7 @@ class SegmentTab(SegmentForm):
         everything.labeled_within = lambda: learn.labeled_within
         panel = self.object_panel
         objects.choose = panel.table.choose
+        self.menu.menu().aboutToShow.connect(lambda: self.show_earlier(self.recovery.earlier()))
         self.exporter.table = lambda: panel.saved_table.value().settings
         self.exporter.channels = lambda: self._choice().measurable
         parts = (self.buttons, self.channel_panel, panel, stack, automatic)
@@ -268,6 +270,8 @@ class SegmentTab(SegmentForm):
         for signal, *slots in (
             (self.sections["everything"].toggled, self._show_buttons),
             (self.models.changed, self._on_model, self._save_settings),
+            (self.earlier_wanted, lambda path: perform(lambda: self._take_up(path))),
+            (self.earlier_unwanted, self.recovery.throw_away),
             (self.channels.changed, self._save_settings),
             (self.compute.changed, self._on_choice, self._save_settings),
             (self.level.changed, self._on_choice),
@@ -436,6 +440,13 @@ class SegmentTab(SegmentForm):
         return Status(kind, problem, offer=USE_TINY if offers_tiny else "")
 
     # ------------------------------------------------------------------ actions
+
+    def _take_up(self, path: Path) -> None:
+        """Restore earlier work, unless something was found that this would discard."""
+        if self.controller.holds_image:
+            self.workspace.fail(COMMIT_FIRST)
+        else:
+            self.recovery.take_up(path)
 
     def _review(self, name: str) -> None:
         """Go over drafts; where there are none, over the images of a folder by the same keys."""

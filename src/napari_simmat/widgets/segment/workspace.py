@@ -22,6 +22,7 @@ from napari_simmat.annotation.history import Command, LayerEdit
 from napari_simmat.annotation.image_value import ImageValue
 from napari_simmat.annotation.predictions import ChosenModel, PredictionRequest, Subject
 from napari_simmat.annotation.prompt_state import Plane, Prompts, PromptState
+from napari_simmat.annotation.session_file import identity_of
 from napari_simmat.engine.coordinates import AxisOrder
 from napari_simmat.engine.label_index import LabelIndex
 from napari_simmat.widgets.garbage import CLOSED
@@ -207,7 +208,9 @@ class Workspace(QObject):
         self._views.clear()
         self.preview.clear_all()
         before = self.session
-        self.session = self.sessions.open(geometry, layers, before)
+        self.session = self.sessions.open(
+            geometry, layers, before, lambda: identity_of(image, geometry.name)
+        )
         if self.session is not before:
             self.prompt_layers.set_positive(True)  # an object begins with a click on it
         self.session.clear_predictions()
@@ -234,6 +237,17 @@ class Workspace(QObject):
             self.preview.prepare(geometry)
             return True
         return self.prompt_layers.make_layer(geometry)
+
+    @needs_image
+    def put_aside(self, session: LayerSession) -> None:
+        """Close what was done to the chosen image; its file holds it, and none is chosen."""
+        editor = session.editor
+        self.sessions.close(session)
+        gone = [] if editor is None else [editor.layer, self.classes.layer(editor)]
+        self.choose_none(self.model)
+        for layer in gone:
+            if layer is not None and layer in self.viewer.layers:
+                self.viewer.layers.remove(layer)
 
     def choose_none(self, model: ChosenModel) -> None:
         """Work on no image."""
