@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
+from PIL import Image
 from skimage.data import coins
 
 from napari_simmat.cli import main
@@ -143,6 +144,9 @@ def fill_folder():
     taught[10:50, 70:110] = 3
     tifffile.imwrite("stars.tif", photo)
     tifffile.imwrite("sem.tif", np.zeros((943, 1024), np.uint8))
+    Image.fromarray(photo).save("particles.png")
+    shutil.copy("stack.tif", "ct.tif")
+    fill_with_scans(photo)
     stains = {"axes": "CYX", "Channel": {"Name": ["DAPI", "membrane"]}}
     tifffile.imwrite("stained.tif", np.stack([photo, photo]), ome=True, metadata=stains)
     markers = {"axes": "CYX", "Channel": {"Name": ["DAPI", "PanCK", "CD45"]}}
@@ -166,6 +170,20 @@ def fill_folder():
     for name in ("sensor.safetensors", "from-a-colleague.safetensors"):
         assert main(["models", "export", "thermal", "--output", name]) == 0, name
     assert main(["models", "import", "sensor.safetensors", "--name", "my-model"]) == 0
+
+
+def fill_with_scans(photo):
+    """Three slices, frames of ultrasound and one of their pictures, and clicks in them."""
+    import nibabel
+
+    from tests.io.test_dicom import write_slice
+
+    planes = np.stack([photo.astype(np.uint16)] * 3)
+    nibabel.Nifti1Image(planes.T.copy(), np.eye(4)).to_filename("scan.nii.gz")
+    cine = {"Modality": "US", "NumberOfFrames": 3, "FrameTime": "33.3"}
+    write_slice(Path("cine.dcm"), planes, 1, **cine)
+    write_slice(Path("picture.dcm"), planes[0], 1, Modality="US", PixelSpacing=None)
+    shutil.copy("stack.csv", "clicks.csv")
 
 
 BOX = [(10, 20), (10, 60), (50, 60), (50, 20)]
