@@ -167,6 +167,26 @@ def test_channel_mappings_with_a_preferred_layer_begins_with_it(model):
     assert channel_mappings(layers, model, "key of a")[0].title == "a"
 
 
+def test_colors_are_offered_one_by_one_to_a_model_of_one_channel():
+    """Behind gray images, unless the photograph is in use."""
+    layers, thermal = [layer("gray"), PHOTO], inputs("thermal")
+    titles = ["photo · green", "photo · red", "photo · blue"]
+    assert [each.title for each in channel_mappings(layers, thermal)] == ["gray", *titles]
+    used = channel_mappings(layers, thermal, PHOTO.key)
+    assert [each.title for each in used] == [*titles, "gray"]
+    assert used[0].remark == (
+        "Only channel green of photo is read, as gray. Choose others under Channels."
+    )
+    assert channels_problem(thermal.names, used[0].sources, layers, thermal) is None
+    assert best([PHOTO], inputs("Red")) == parts("photo", 0)
+
+
+def test_layers_named_after_channels_do_not_displace_the_image_in_use():
+    layers = [*LAYERS, layer("stack", (4, 5, 5))]
+    assert channel_mappings(layers, ANGLES)[0].sources != parts("stack", 0, 1, 2, 3)
+    assert channel_mappings(layers, ANGLES, "key of stack")[0].sources == parts("stack", 0, 1, 2, 3)
+
+
 def test_channel_mappings_without_a_model_lists_all_images():
     titles = [each.title for each in channel_mappings([STACK, SPECTRUM, PHOTO], None)]
     assert titles == [

@@ -332,3 +332,20 @@ def test_form_in_the_tab_takes_the_first_axis_for_channels(window, bands):
     QTest.mouseClick(box, press[1], pos=press[0])
     window.idle()
     assert [slot.currentText() for slot in form.slots] == ["bands"] * 3
+
+
+def test_a_photo_in_use_stays_with_a_model_of_one_channel(qtbot):
+    """The remark says which of its colors is read; the others are offered beside it."""
+    form = ChannelsForm()
+    qtbot.addWidget(form)
+    qtbot.addWidget(form.details)
+    form.set_inputs(RGB)
+    form.set_layers([PHOTO, layer("gray", (4, 4))], PHOTO.key)
+    assert form.value() == parts("photo", 0, 1, 2)
+    form.set_inputs(inputs("thermal"))
+    assert form.value() == parts("photo", 1)
+    assert "green of photo" in form.remark.text()
+    assert form.problem() is None
+    assert form.image.findText("gray") >= 0
+    form.set_inputs(RGB)
+    assert {each.layer for each in form.value()} == {PHOTO.key}

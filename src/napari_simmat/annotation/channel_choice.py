@@ -147,12 +147,12 @@ def channel_mappings(
     """
     topmost = list(layers)[::-1]
     topmost.sort(key=lambda layer: layer.key != preferred)
-    if inputs is not None and not inputs.is_rgb:
-        return _multichannel_images(layers, topmost, inputs)
     if inputs is None:
         mappings = _whole_images(layers, topmost, preferred)
-    else:
+    elif inputs.is_rgb:
         mappings = _rgb_images(layers, topmost, inputs)
+    else:
+        mappings = _multichannel_images(layers, topmost, inputs)
     if preferred is None:
         return mappings
     return sorted(
@@ -445,6 +445,8 @@ def _multichannel_images(
         named = [layer for layer in topmost if layer.channels_first and layer.shape[0] > 1]
         mappings += _along_axes(named, inputs)
         mappings += [_of_layers([layer]) for layer in topmost if not layer.rgb]
+        for layer in topmost:
+            mappings += _single_colors(layer, inputs) if layer.rgb else []
     else:
         # Where some names match, an order is not guessed.
         if not any(_matches(group, inputs) for group in groups):
@@ -485,6 +487,20 @@ def _whole_images(
 def _colors(layer: LayerInfo) -> ChannelMapping:
     sources = tuple(LayerChannel(layer.key, n) for n in range(3))
     return ChannelMapping(f"{layer.name} (RGB)", sources)
+
+
+def _single_colors(layer: LayerInfo, inputs: InputChannels) -> list[ChannelMapping]:
+    """Each color for a model of one channel; that of the channel's name first, else green."""
+    wanted = next(iter(match_names(inputs.names, RGB).values()), RGB.index("green"))
+    numbers = sorted(range(len(RGB)), key=lambda number: number != wanted)
+    return [
+        ChannelMapping(
+            f"{layer.name} · {RGB[number]}",
+            (LayerChannel(layer.key, number),),
+            ONE_TAKEN.format(layer.name, RGB[number]),
+        )
+        for number in numbers
+    ]
 
 
 def _along_first_axis(
