@@ -8,7 +8,9 @@ from napari_simmat.annotation.inference_service import InferenceService
 from napari_simmat.engine.settings import AutomaticSettings
 from napari_simmat.progress import Progress
 from napari_simmat.widgets.segment.automatic import LOOKING, STOP_LOOKING, STOPPED
-from tests.widgets.scenes import CENTERS
+from napari_simmat.widgets.segment.controller import HAS_DRAFTS, WAS_STOPPED
+from napari_simmat.widgets.segment.plane_status import READY, ready_on
+from tests.widgets.scenes import CENTERS, gray
 
 
 @pytest.fixture
@@ -123,3 +125,20 @@ def test_second_look_beside_a_click_leaves_its_mask_alone(ready, second_look):
     assert ready.objects[CENTERS[0]] == 1
     assert drafts(ready).at(*CENTERS[0]) is None
     assert drafts(ready).at(*CENTERS[3]) is not None
+
+
+def test_going_over_says_what_is_left_behind(ready, second_look):
+    """What the first look found waits; that the second was stopped is said with the new image."""
+    other = ready.viewer.add_image(gray()[:, ::-1].copy(), name="other")
+    images = ready.tab.channels.image
+    ready.qtbot.waitUntil(lambda: images.findText("other") >= 0)
+    images.setCurrentIndex(images.findText("other"))
+    images.activated.emit(images.currentIndex())
+    ready.idle()
+    said = f"{HAS_DRAFTS.format(image='discs', drafts='4 drafts')} "
+    said += WAS_STOPPED.format(image="discs")
+    assert ready.status.text == f"{said} {ready_on(READY, 'other')}"
+    assert not ready.controller.automatic.proposing
+    ready.viewer.layers.remove(other)
+    ready.idle()
+    assert len(drafts(ready).open) == 4

@@ -47,6 +47,8 @@ NOTHING_TO_COMMIT = "There is nothing to commit: click on an object first."
 COMMITS_THEN = "All planes are committed once the objects are propagated."
 OPEN_THERE = "Nothing is open on this plane: go to {planes}, and press <key:commit> there."
 STILL_OPEN = "{image} still has uncommitted prompts."
+HAS_DRAFTS = "{image} still has {drafts}."
+WAS_STOPPED = "Segmenting everything on {image} was stopped."
 NOT_COMMITTED = (
     "Not committed: {image} was left before the mask was ready. Go back and press "
     "<key:commit> again."
@@ -275,15 +277,24 @@ class SegmentController(QObject):
                 self.request()
             return
         before = workspace.session
-        missed = self.waiting.plane is not None
+        left = "" if before is None else self._left_behind(before)
         self.drop()
         self._large.cancel()
         workspace.choose(model, image, geometry, layers)
-        self._missed = ""
-        if before is not None and before is not workspace.session and before.prompt_state:
-            text = NOT_COMMITTED if missed else STILL_OPEN
-            self._missed = text.format(image=before.geometry.name)
+        self._missed = "" if before is workspace.session else left
         self.request()
+
+    def _left_behind(self, session: LayerSession) -> str:
+        """What is unfinished on an image, in sentences for whoever goes over to another."""
+        missed = self.waiting.plane is not None
+        drafts = pluralize(len(session.drafts.open), "draft")
+        sentences = (
+            (session.prompt_state, NOT_COMMITTED if missed else STILL_OPEN),
+            (session.drafts.open, HAS_DRAFTS),
+            (self.automatic.proposing, WAS_STOPPED),
+        )
+        image = session.geometry.name
+        return " ".join(each.format(image=image, drafts=drafts) for on, each in sentences if on)
 
     def choose(self, choice: FormChoice) -> None:
         """Segment what is chosen; on another image the last-used tool is activated."""
