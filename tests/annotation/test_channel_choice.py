@@ -167,7 +167,7 @@ def test_channel_mappings_with_a_preferred_layer_begins_with_it(model):
     assert channel_mappings(layers, model, "key of a")[0].title == "a"
 
 
-def test_colors_are_offered_one_by_one_to_a_model_of_one_channel():
+def test_colors_are_offered_to_a_model_of_one_channel():
     """Behind gray images, unless the photograph is in use."""
     layers, thermal = [layer("gray"), PHOTO], inputs("thermal")
     titles = ["photo · green", "photo · red", "photo · blue"]
@@ -181,7 +181,7 @@ def test_colors_are_offered_one_by_one_to_a_model_of_one_channel():
     assert best([PHOTO], inputs("Red")) == parts("photo", 0)
 
 
-def test_layers_named_after_channels_do_not_displace_the_image_in_use():
+def test_named_layers_do_not_displace_the_image_in_use():
     layers = [*LAYERS, layer("stack", (4, 5, 5))]
     assert channel_mappings(layers, ANGLES)[0].sources != parts("stack", 0, 1, 2, 3)
     assert channel_mappings(layers, ANGLES, "key of stack")[0].sources == parts("stack", 0, 1, 2, 3)
