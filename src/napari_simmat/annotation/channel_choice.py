@@ -445,8 +445,8 @@ def _multichannel_images(
         named = [layer for layer in topmost if layer.channels_first and layer.shape[0] > 1]
         mappings += _along_axes(named, inputs)
         mappings += [_of_layers([layer]) for layer in topmost if not layer.rgb]
-        for layer in topmost:
-            mappings += _single_colors(layer, inputs) if layer.rgb else []
+        for photo in (layer for layer in topmost if layer.rgb):
+            mappings += _single_colors(photo, inputs)
     else:
         # Where some names match, an order is not guessed.
         if not any(_matches(group, inputs) for group in groups):

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from napari_simmat.annotation.prompt_state import Plane
 from napari_simmat.engine.coordinates import AxisOrder
@@ -196,10 +197,15 @@ class Drafts:
             if (here := section(each.transposed(order), plane)) is None:
                 continue
             for number, shared in _shared(self.labels, here):
-                if shared > COVERED * min(drafts[number - 1].mask.size, here.size):
+                if is_covered(shared, drafts[number - 1].mask.size, here.size):
                     covered.add(number)
         found = (drafts[number - 1] for number in sorted(covered))
         return tuple(each for each in found if self.is_open(each))
+
+
+def is_covered(shared: ArrayLike, draft: ArrayLike, other: ArrayLike) -> Any:
+    """Whether an object replaces a draft, by the pixels that they share, and those of each."""
+    return np.asarray(shared) > COVERED * np.minimum(draft, other)
 
 
 def still_open(

@@ -13,7 +13,7 @@ from napari.layers import Image, Labels, Layer
 from napari.utils.colormaps import CyclicLabelColormap, DirectLabelColormap
 
 from napari_simmat import __version__
-from napari_simmat.annotation.drafts import COVERED
+from napari_simmat.annotation.drafts import is_covered
 from napari_simmat.annotation.history import LayerEdit, ObjectEntry
 from napari_simmat.annotation.prompt_state import Plane
 from napari_simmat.engine.coordinates import AxisOrder, transposed_view
@@ -90,8 +90,8 @@ class _ProposedPlane:
         both = (masks > 0) & (self._labels > 0)
         pairs = np.stack([masks[both].astype(np.int64), self._labels[both]])
         (of_masks, numbers), shared = np.unique(pairs, axis=1, return_counts=True)
-        smaller = np.minimum(np.bincount(masks.ravel())[of_masks], self._sizes[numbers])
-        replaced: list[int] = numbers[shared > COVERED * smaller].tolist()
+        areas = np.bincount(masks.ravel())[of_masks]
+        replaced: list[int] = numbers[is_covered(shared, self._sizes[numbers], areas)].tolist()
         return replaced
 
 
