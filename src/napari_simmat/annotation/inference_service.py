@@ -209,7 +209,8 @@ class InferenceService:
         if seeds is None and self._proposed is not None and self._proposed[0] == key:
             candidates = self._proposed[1]
         else:
-            if by_decoder and spec.base.embedded and kind is None and looks_coarsely(predictor):
+            is_alone = settings.by == "decoder" and spec.base.embedded and kind is None
+            if is_alone and looks_coarsely(predictor):
                 look = yield from coarse_look_job(predictor, request.plane)
                 self._coarse = key, look
                 return Proposed(look.candidates, None, looks_again=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from napari_simmat.models.network import Network
     from napari_simmat.models.object_decoder import ObjectDecoder
     from napari_simmat.models.taught_kind import TaughtPixels
+    from napari_simmat.progress import Job
 
 FORMAT_VERSION = 1
 MIN_IOU = 1e-3
@@ -447,6 +448,8 @@ class Model:
         Where the file with the words that it reads belongs; None if it reads none.
     decoder
         Micro-sam's or `tiny`'s, which finds all objects at once, where ``spec.finds_instances``.
+    finder
+        Loads `tiny`, which finds objects for models that have no such decoder.
     """
 
     spec: ModelSpec
@@ -455,6 +458,7 @@ class Model:
     pixels: TaughtPixels | None = None
     vocabulary: Path | None = None
     decoder: InstanceDecoder | ObjectDecoder | None = None
+    finder: Callable[[], Job[Model]] | None = None
 
     @property
     def vocabulary_file(self) -> Path:
