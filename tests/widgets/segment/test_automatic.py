@@ -61,7 +61,7 @@ def test_everything_is_found_by_tiny_and_outlined_by_the_model(ready, everything
     candidates = everything.proposals.candidates
     assert candidates.disjoint
     assert candidates.thresholds == OBJECT_THRESHOLDS
-    panel.options["quality"].setValue(1)
+    panel.options["min_area"].setValue(100_000)
     ready.idle()
     assert not ready.preview.any()
     assert everything.proposals.candidates is candidates, "nothing was asked again"
