@@ -131,6 +131,21 @@ def find_objects_job(
     return look.candidates
 
 
+def regions_job(
+    predictor: Predictor, decoder: ObjectDecoder, box: PixelBox
+) -> Job[list[RegionTree]]:
+    """All regions of a part of a plane at each of its scales, good or not, to learn from.
+
+    The part is decoded at once.
+    """
+    trees = []
+    for zoom in _scales(predictor, box):
+        transform = zoomed(predictor.input_transform(box.size), zoom)
+        maps = yield from predictor.object_maps_job((), box.slices, transform, decoder)
+        trees.append(region_tree(maps))
+    return trees
+
+
 def _scales(predictor: Predictor, box: PixelBox) -> list[float]:
     """Those at which a part is decoded whatever it shows, its own first."""
     longest = max(predictor.input_transform(box.size).resized)
