@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
@@ -46,8 +47,8 @@ _PREVIEW_COLORS = ("#00000000", "#ffd60a", "#00e5ff", "#ff7ad9", "#8cff66", "#b7
 _OPACITY = 0.5
 """Of areas in the preview."""
 _WIDEST, _LARGE = 3, 1 << 21
-"""Pixels of the widest outline of a draft, and of a plane where it is one pixel wide: napari takes
-seconds for wide outlines on large planes.
+"""Pixels of the widest outline of a draft, and of a plane where it is one pixel wide and drawn
+here: napari takes a second for outlines on large planes.
 """
 _CLASSES_OF = "SimMAT classes of"
 """Metadata of a classes layer: the key of its objects layer."""
@@ -68,30 +69,49 @@ class _ProposedPlane:
 
     def __init__(self, labels: np.ndarray) -> None:
         self._labels = labels
-        self._sizes = np.bincount(labels.ravel())
-        numbers = np.arange(len(self._sizes))
+        numbers = np.arange(int(labels.max(initial=0)) + 1)
         self._colors = np.where(numbers > 0, 1 + (numbers - 1) % 255, 0).astype(np.uint8)
-        self.values = self._colors[labels]
-        """What is shown of them while no mask is: consecutive numbers differ in color."""
-        # (Y, X) bool, and the width it was made for; None until a mask is shown beside them.
+        # (Y, X) bool, and the width it was made for; None until outlines are drawn here.
         self._rim: tuple[int, np.ndarray] | None = None
+
+    @property
+    def is_large(self) -> bool:
+        """Whether napari would take too long to outline them."""
+        return self._labels.size >= _LARGE
+
+    @cached_property
+    def values(self) -> np.ndarray:
+        """What is shown of them while no mask is: consecutive numbers differ in color.
+
+        Of a large plane the outlines alone.
+        """
+        if not self.is_large:
+            return self._colors[self._labels]
+        values = np.zeros(self._labels.shape, np.uint8)
+        rim = self._rim_of(1)
+        values[rim] = self._colors[self._labels[rim]]
+        return values
 
     def around(self, masks: np.ndarray, width: int) -> np.ndarray:
         """Masks 1, 2, ... (Y, X), and around them the rims of the objects that they leave."""
-        if self._rim is None or self._rim[0] != width:
-            self._rim = width, _rim(self._labels, width)
         colors = self._colors.copy()
         colors[self._replaced_by(masks)] = 0
-        rims = np.where(self._rim[1], colors[self._labels], 0)
+        rims = np.where(self._rim_of(width), colors[self._labels], 0)
         return np.where(masks > 0, masks, rims).astype(np.uint8)
+
+    def _rim_of(self, width: int) -> np.ndarray:
+        if self._rim is None or self._rim[0] != width:
+            self._rim = width, _rim(self._labels, width)
+        return self._rim[1]
 
     def _replaced_by(self, masks: np.ndarray) -> list[int]:
         """The objects that a commit of masks 1, 2, ... (Y, X) replaces, as `Drafts.covered_by`."""
         both = (masks > 0) & (self._labels > 0)
         pairs = np.stack([masks[both].astype(np.int64), self._labels[both]])
         (of_masks, numbers), shared = np.unique(pairs, axis=1, return_counts=True)
-        areas = np.bincount(masks.ravel())[of_masks]
-        replaced: list[int] = numbers[is_covered(shared, self._sizes[numbers], areas)].tolist()
+        areas, sizes = (np.bincount(each.ravel()) for each in (masks, self._labels))
+        is_replaced = is_covered(shared, sizes[numbers], areas[of_masks])
+        replaced: list[int] = numbers[is_replaced].tolist()
         return replaced
 
 
@@ -118,6 +138,7 @@ class Preview:
         self._viewer = viewer
         self.layer: Labels | None = None
         self._opacity = _OPACITY
+        self._outlined = False
         self._shown: set[tuple[AxisOrder, Plane]] = set()
         self._proposed: dict[tuple[AxisOrder, Plane], _ProposedPlane] = {}
         self._kept: dict[tuple[AxisOrder, Plane], np.ndarray] = {}
@@ -178,8 +199,10 @@ class Preview:
         """
         layer = self.layer
         outlined = outlined and self._viewer.dims.ndisplay == 2  # napari warns of contours in 3D
-        if layer is not None and bool(layer.contour) is not outlined:
-            layer.contour = self._outline_width(layer) if outlined else 0
+        if layer is not None and self._outlined is not outlined:
+            self._outlined = outlined
+            is_drawn = any(each.is_large for each in self._proposed.values())
+            layer.contour = self._outline_width(layer) if outlined and not is_drawn else 0
             if outlined:
                 self._opacity, layer.opacity = layer.opacity, 1.0
             else:
@@ -255,6 +278,7 @@ class Preview:
             if other.name == PREVIEW and isinstance(other, Labels) and not geometry.misfit(other):
                 other.data[...] = 0  # left by an earlier session
                 self.layer = other
+                self._outlined = bool(other.contour)
                 return other
         self.layer = Labels(
             np.zeros(geometry.usual.shape, dtype=np.uint8),
@@ -263,6 +287,7 @@ class Preview:
             colormap=CyclicLabelColormap(colors=list(_PREVIEW_COLORS)),
             **geometry.layer_options(),
         )
+        self._outlined = False
         note_provenance(self.layer, geometry.name)
         add_below_prompts(self._viewer, self.layer)
         return self.layer
