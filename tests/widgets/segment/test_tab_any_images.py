@@ -184,7 +184,8 @@ class Walk:
         page, session = self._page, self.session
         state, drafts, steps = session.prompt_state, self._drafts(), len(session.history)
         edited = [self._known_as(each.label) for each in state.edited]
-        masks, known = self._shown()
+        shown, scores = self._shown()
+        masks, known = shown, scores
         self.window.commit()
         if not state and not drafts:
             assert len(session.history) == steps, "there was nothing to commit"
@@ -206,7 +207,7 @@ class Walk:
         left = drafts if state else frozenset()
         gone = frozenset(d for d in left if d not in self._drafts())
         for each in gone:
-            assert any(_covers(mask, self._keys[each]) for mask in masks)
+            assert any(_covers(mask, self._keys[each]) for mask in shown)
         page.do(replace(after, drafts=left - gone, prompts=session.prompt_state))
 
     def delete(self) -> None:
