@@ -92,7 +92,7 @@ def test_line_after_an_awaited_commit_is_a_new_object(stack):
     assert iou(stack.mask[1], np.roll(truth == 2, 3, axis=1)) > 0.7
 
 
-def test_second_commit_while_one_waits_commits_what_was_drawn_since(stack):
+def test_second_commit_while_one_waits_follows_it(stack):
     truth = discs()[1]
     gate = click_and_commit(stack)
     for number in (1, 2):

@@ -477,7 +477,7 @@ def test_closed_tab_goes_on_in_its_folder(window, folder):
     assert np.array_equal(tifffile.imread(folder / "1_labels.tif"), made)
 
 
-def test_folder_goes_on_after_its_tab_was_closed_on_another_image(window, folder):
+def test_folder_goes_on_after_closing_on_another_image(window, folder):
     window.viewer.add_image(gray()[::-1].copy(), name="other")
     begin(window, folder)
     window.click(*CENTERS[0])
