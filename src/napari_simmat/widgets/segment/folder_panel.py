@@ -34,6 +34,7 @@ class FolderPanel(QWidget):
         self.captures = CaptureOffer(self.folder)
         self.batch = Button("From Batch tab", tip="Take the images and results of the Batch tab")
         self.batch.hide()
+        self.batch.clicked.connect(lambda: self.folder.set_value(""))  # it may be chosen again
         self.next = MenuButton(
             f"Next image  {shortcut_text('next image')}",
             "Save and close; open the next one. The list has the one before",

@@ -6,7 +6,8 @@ import shutil
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 from napari.layers import Layer
 from qtpy.QtCore import QObject, Qt, Signal
@@ -14,7 +15,7 @@ from qtpy.QtCore import QObject, Qt, Signal
 from napari_simmat._text import format_list, format_shape
 from napari_simmat.annotation.channel_choice import channel_mappings
 from napari_simmat.annotation.predictions import PredictionRequest
-from napari_simmat.annotation.session_file import left_over, new_path
+from napari_simmat.annotation.session_file import home_of, left_over, new_path
 from napari_simmat.annotation.session_lines import line_of
 from napari_simmat.batch.corrections import follow_batch_job, follow_image_job
 from napari_simmat.batch.outputs import LabeledObjects
@@ -74,6 +75,15 @@ OLDER = (
 OTHER_SHAPE = "{} has {} pixels, but {} has {}: move or replace it."
 
 
+_KEPT = (
+    *("images", "number", "problem", "_done", "_seen", "_older", "_output", "by_score"),
+    *("_unrestored", "_unsaved", "_new", "_is_empty"),
+)
+"""What the next tab goes on with."""
+left_by_closed_tabs: WeakKeyDictionary[Layer, dict[str, Any]] = WeakKeyDictionary()
+"""What a closed tab has left of its folder, by the layer of the image that is open."""
+
+
 class _Saving(NamedTuple):
     """The current image is being saved."""
 
@@ -108,6 +118,8 @@ class ImageFolder(QObject):
         Index of the current image; -1 for none.
     problem
         Why the current image cannot be opened, or empty.
+    by_score
+        Whether those of which the model was least certain come first.
     """
 
     status = Signal(object)
@@ -142,7 +154,7 @@ class ImageFolder(QObject):
         self._seen = SeenImages()
         self._older: dict[str, None] = {}
         self._output: Path | None = None  # of the batch whose images these are
-        self._by_score = False
+        self.by_score = False
         self._opened: ReadImage | None = None
         self._unrestored = ""
         self._unsaved = self._new = self._is_empty = False
@@ -160,6 +172,7 @@ class ImageFolder(QObject):
         self._encoding = BackgroundJob(inference.worker, _AHEAD_RANK, self)
         self._encoding.returned.connect(lambda _: self.encoded_ahead.emit(*self._encoded))
         self._encoded: tuple[PredictionRequest, Path] | tuple[()] = ()
+        self._take_over()
         exporter.saved.connect(self._on_saved)
         queued = Qt.ConnectionType.QueuedConnection
         exporter.worker.failed.connect(self._on_not_saved, queued)
@@ -201,10 +214,20 @@ class ImageFolder(QObject):
         return OLDER.format(format_list([*names[:_NAMED], *more])) if names else ""
 
     def release(self) -> None:
-        """Stop listing, reading and encoding."""
+        """Stop listing, reading and encoding; the next tab goes on where this one was."""
+        if self._opened is not None and self._opened.layer in self._workspace.viewer.layers:
+            left_by_closed_tabs[self._opened.layer] = {name: getattr(self, name) for name in _KEPT}
         for job in (self._listing, self._opening, self._reading, self._encoding):
             job.cancel()
         self.worker.close()
+
+    def _take_over(self) -> None:
+        """Go on with the list of a closed tab whose image is still open."""
+        for layer in self._workspace.viewer.layers:
+            if left := left_by_closed_tabs.pop(layer, None):
+                for name, value in left.items():
+                    setattr(self, name, value)
+                self._opened = ReadImage(self.images[self.number], layer)
 
     # ---------------------------------------------------------------------- the list
 
@@ -213,7 +236,7 @@ class ImageFolder(QObject):
         if folder and not self.busy:
             path = Path(folder).expanduser()
             self._output = None
-            self._list(lambda: list_folder_job(path, self._by_score))
+            self._list(lambda: list_folder_job(path, self.by_score))
 
     def choose_plan(self, plan: Plan | None) -> None:
         """Take the images and the results of a batch run."""
@@ -225,11 +248,11 @@ class ImageFolder(QObject):
                 for number, one in enumerate(plan.tasks)
             ]
             self._output = plan.output
-            self._list(lambda: look_for_results_job(images, self._by_score))
+            self._list(lambda: look_for_results_job(images, self.by_score))
 
     def order(self, by_score: bool) -> None:
         """Order the list anew, and open its first image that is not done, else its first."""
-        self._by_score = by_score
+        self.by_score = by_score
         if (images := self.images) and not self.busy:
             self._list(lambda: look_for_results_job(images, by_score))
 
@@ -361,7 +384,7 @@ class ImageFolder(QObject):
             return False
         has_objects = session.editor is not None and bool(session.editor.labels)
         prompts = any(view.prompt_state for view in session.views.values())
-        return has_objects or prompts or self._is_empty or image.is_done
+        return has_objects or prompts or bool(session.drafts) or self._is_empty or image.is_done
 
     def _on_saved(self, task: WorkerTask) -> None:
         saving = self._saving
@@ -398,6 +421,8 @@ class ImageFolder(QObject):
         # The image goes first: its session is closed then, and the objects are not missed.
         if session is not None:
             self._autosave.discard(session)
+        else:  # removed by hand
+            session = self._workspace.sessions.left_of(layer_key(opened.layer))
         gone: list[Layer | None] = [opened.layer]
         if session is not None and session.editor is not None:
             gone += [session.editor.layer, self._workspace.classes.layer(session.editor)]
@@ -448,6 +473,7 @@ class ImageFolder(QObject):
         if self._new and session is not None and session is self._session():
             self._new = False
             self._seen.add(self.number)
+            session.home = home_of(self.images[self.number].results)
             self._restore(session)
             self.changed.emit()
 
@@ -455,10 +481,10 @@ class ImageFolder(QObject):
         opened = self._opened
         assert opened is not None
         image, identity = opened.image, self._autosave.image(session)
-        log = left_over(identity)
+        log = left_over(identity, session.home)
         saved = image.session
         if saved.exists() and (log is None or log.stat().st_mtime < saved.stat().st_mtime):
-            log = _copied(saved, identity)
+            log = _copied(saved, identity, session.home)
         elif log is not None:
             self._unsaved = True
         if log is not None:
@@ -556,9 +582,9 @@ def _follow_job(
     return older
 
 
-def _copied(saved: Path, image: str) -> Path:
+def _copied(saved: Path, image: str, home: str) -> Path:
     """A copy of a saved session among the logs of this image, which is continued."""
-    path = new_path(image)
+    path = new_path(image, home)
     shutil.copyfile(saved, path)
     with path.open("a", encoding="utf-8", newline="\n") as file:
         file.write(line_of("saved"))

@@ -39,6 +39,10 @@ CLASS_COLORS = (
 
 Their green is lighter here, for gray images, and brown stands for black.
 """
+_ARM = 0.3
+"""Share of the sides of a box that each of its corners takes."""
+_DARK = 2
+"""The number of the dark line beside the corners of a draft, which are seen on any ground so."""
 NO_CLASS_COLOR, CHOSEN_COLOR = "#c8c8c8", "#c0ffc0"
 _CONTOUR = 2.0
 """Width of contours in screen pixels."""
@@ -444,19 +448,21 @@ class ObjectDrawing:
         labels: Sequence[int],
         drafts: Sequence[ObjectMask],
     ) -> None:
-        found = list(drafts)
+        found, margin = list(drafts), self._margin(geometry, bool(drafts))
         if editor and not editor.layer.multiscale and editor.layer in self._viewer.layers:
             found += [mask for mask in map(editor.mask, labels) if mask is not None]
         if not found:
             self._hide()
             return
-        low = np.min([mask.corner for mask in found], axis=0)
-        high = np.max([np.add(mask.corner, mask.shape) for mask in found], axis=0)
+        low = np.min([mask.corner for mask in found], axis=0) - margin
+        high = np.max([np.add(mask.corner, mask.shape) for mask in found], axis=0) + margin
         block = np.zeros(high - low, np.uint8)
         for mask in found:
             start = np.subtract(mask.corner, low)
             inner = tuple(slice(a, a + b) for a, b in zip(start, mask.shape, strict=True))
             block[inner][mask.mask] = 1
+        for draft in drafts:
+            _mark_corners(block, np.subtract(draft.corner, low), draft.shape, margin)
         shift = np.eye(geometry.ndim + 1)
         shift[:-1, -1] = low
         layer = self._ensure(geometry)
@@ -468,6 +474,14 @@ class ObjectDrawing:
         layer.contour = contour_of(self._viewer, layer)
         layer.editable = False
         layer.visible = True
+
+    def _margin(self, geometry: ImageGeometry, is_draft: bool) -> np.ndarray:
+        """How far the corners around a draft lie from it, in pixels along each axis; else 0."""
+        margin = np.zeros(geometry.ndim, int)
+        if is_draft:
+            shown = list(geometry.order or range(geometry.ndim))[-2:]
+            margin[shown] = 3 * _screen_width(self._viewer, geometry.matrix[:-1, shown[-1]])
+        return margin
 
     def _ensure(self, geometry: ImageGeometry) -> Labels:
         """The layer of the outline, with the units and axes of the image."""
@@ -484,7 +498,9 @@ class ObjectDrawing:
             np.zeros((1,) * geometry.ndim, np.uint8),
             name=CHOSEN,
             opacity=1.0,
-            colormap=DirectLabelColormap(color_dict={None: CHOSEN_COLOR, 0: "transparent"}),
+            colormap=DirectLabelColormap(
+                color_dict={None: CHOSEN_COLOR, _DARK: "#101010", 0: "transparent"}
+            ),
             visible=False,
             **kept,
         )
@@ -512,9 +528,35 @@ class ObjectDrawing:
 
 def contour_of(viewer: Viewer, layer: Labels) -> int:
     """The width of a contour in pixels of a layer, at the zoom of the moment."""
+    return _screen_width(viewer, layer.affine.linear_matrix[:, -1] * abs(layer.scale[-1]))
+
+
+def _screen_width(viewer: Viewer, step: np.ndarray) -> int:
+    """The width of a contour in pixels, each as long and wide as a step in the world."""
     camera = getattr(viewer, "scene", viewer).camera  # scene: from napari 0.9
-    size = float(np.linalg.norm(layer.affine.linear_matrix[:, -1])) * abs(layer.scale[-1])
-    return max(1, math.ceil(_CONTOUR / max(1e-9, camera.zoom * size)))
+    return max(1, math.ceil(_CONTOUR / max(1e-9, camera.zoom * float(np.linalg.norm(step)))))
+
+
+def _mark_corners(
+    block: np.ndarray, corner: np.ndarray, shape: Sequence[int], margin: np.ndarray
+) -> None:
+    """Draw the four corners of a box around an object, light within dark, into a block.
+
+    `margin` is how far outside they lie, along the two axes that are seen: three lines, of which
+    the outer is dark, the next light, and the inner leaves a gap.
+    """
+    rows, columns = np.flatnonzero(margin)
+    width = int(margin[rows]) // 3
+    start, end = corner - margin, corner + np.array(shape) + margin
+    where: list[Any] = corner.tolist()
+    where[rows], where[columns] = slice(start[rows], end[rows]), slice(start[columns], end[columns])
+    box = block[tuple(where)]
+    down, across = (np.minimum(np.arange(n), np.arange(n)[::-1]) for n in box.shape)
+    away = np.minimum(down[:, np.newaxis], across)
+    height, breadth = (max(2 * width, round(_ARM * n)) for n in box.shape)
+    corners = (down < height)[:, np.newaxis] & (across < breadth)
+    box[corners & (away < width)] = _DARK
+    box[corners & (away >= width) & (away < 2 * width)] = 1
 
 
 def note_provenance(layer: Layer, image: str, model: str = "", prompts: int = 0) -> None:

@@ -127,6 +127,9 @@ class SegmentTab(SegmentForm):
     def start(self) -> None:
         """Choose an image, and begin to follow what is open."""
         self.rows.update()
+        with signals_blocked(self.folder_panel.by_score):
+            self.folder_panel.by_score.setChecked(self.image_folder.by_score)
+        self._show_folder()
         self.image_choice.read_later()
 
     def release(self) -> None:
