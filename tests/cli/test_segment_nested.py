@@ -9,7 +9,10 @@ import pytest
 import tifffile
 from scipy.ndimage import gaussian_filter
 
+from napari_simmat.batch.documented import plan_schema, segment_schema
 from napari_simmat.io.readers import read_labels
+
+jsonschema = pytest.importorskip("jsonschema")
 
 CENTERS = [(30, 30), (30, 90), (90, 30), (90, 90)]
 WITH_NUCLEUS = CENTERS[:3]
@@ -66,6 +69,7 @@ def test_children_of_a_folder_are_in_one_table(stained, simmat):
     result = simmat("segment", "images", *OPTIONS, "--json")
     assert result.status == 0, result.err
     told = json.loads(result.out)
+    jsonschema.Draft202012Validator(segment_schema()).validate(told)
     assert len(told["files"]) == len(told["children"]["files"]) == 2
     assert told["tables"] == ["out/simmat-parents.csv", "out/simmat-children.csv"]
     assert {row["image"] for row in rows_of("out/simmat-children.csv")} == {
@@ -77,7 +81,9 @@ def test_children_of_a_folder_are_in_one_table(stained, simmat):
 def test_children_of_a_dry_run_are_checked_and_not_written(stained, simmat):
     result = simmat("segment", "stained.ome.tif", *OPTIONS, "--dry-run", "--json")
     assert result.status == 0, result.err
-    assert json.loads(result.out)["children"]["output"] == str(Path("out/children"))
+    told = json.loads(result.out)
+    jsonschema.Draft202012Validator(plan_schema()).validate(told)
+    assert told["children"]["output"] == str(Path("out/children"))
     assert not Path("out").exists()
     wrong = simmat("segment", "stained.ome.tif", *OPTIONS[:3], "GFP", "--output", "x", "--dry-run")
     assert wrong.status == 1
