@@ -5,6 +5,7 @@ the folder of `simmat evaluate development --output results`, also some of its o
 fewer colors, to be small. ``--curves LOG.jsonl PICTURE.png`` plots the log of a pretraining
 instead, ``--channels PICTURE.png`` how registration of displaced sensors changes masks,
 ``--rig PICTURE.png`` a camera of the tutorial's flight before and after registration,
+``--slide PICTURE.webp`` the nuclei of a region of the practice slide,
 ``--reliability PICTURE.png MODEL ...`` how the IoU that models of drawn sensors predict
 agrees with the true one; first and last need matplotlib (dependency group ``figures``).
 """
@@ -73,7 +74,10 @@ def main() -> int:
     parser.add_argument("--reliability", nargs="+", metavar=("PICTURE", "MODEL"))
     parser.add_argument("--channels", type=Path, metavar="PICTURE")
     parser.add_argument("--rig", type=Path, metavar="PICTURE")
+    parser.add_argument("--slide", type=Path, metavar="PICTURE")
     options = parser.parse_args()
+    if options.slide:
+        return draw_slide(options.slide)
     if options.rig:
         return draw_rig(options.rig)
     if options.channels:
@@ -106,6 +110,18 @@ def draw_rig(picture: Path) -> int:
         status = simmat([*words, "--overwrite"])
         with Image.open(Path(folder, "rig.webp")) as both:
             save(both.convert("RGB").resize((2 * both.width, 2 * both.height)), picture)
+    return status
+
+
+def draw_slide(picture: Path) -> int:
+    """The overlay of ``docs/slides.md``, enlarged; returns the command's status."""
+    with tempfile.TemporaryDirectory() as folder:
+        part = ["--region", "50,50,200,250um", "--mpp", "0.5", "--auto.seeds", "hematoxylin"]
+        slide = DOCS / "tutorials/stained.svs"
+        status = simmat(["segment", str(slide), "--output", folder, *part, "--overlay"])
+        with Image.open(Path(folder, "stained_overlay.png")) as found:
+            size = (2 * found.width, 2 * found.height)
+            found.convert("RGB").resize(size, Image.Resampling.LANCZOS).save(picture, quality=80)
     return status
 
 
