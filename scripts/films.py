@@ -167,6 +167,8 @@ def embryo() -> None:
             viewer.dims.set_current_step(0, plane)
             settle(tab)
 
+        show(NUCLEI[0][0])  # first what one sees before the film plays
+        film.hold(1000)
         for plane in range(4, 19, 2):
             show(plane)
             film.hold(150)

@@ -234,3 +234,12 @@ def test_link_to_a_file_leads_to_one(page):
     links = re.findall(r"\]\((?!\w+:|#)([^)#\s]+)", page.read_text("utf-8"))
     missing = [link for link in links if not (page.parent / link).exists()]
     assert not missing
+
+
+@pytest.mark.parametrize("page", PAGES + REPORTS, ids=lambda page: page.name)
+def test_script_of_a_page_exists_or_is_said_to_be_in_the_history(page):
+    text = page.read_text("utf-8")
+    named = set(re.findall(r"scripts/(\w+\.py)", text))
+    folders = (ROOT / "scripts", ROOT / "research/scripts")
+    gone = [name for name in named if not any((folder / name).is_file() for folder in folders)]
+    assert not gone or re.search(r"\bin the (repository's )?history\b", text), gone

@@ -5,6 +5,7 @@ the folder of `simmat evaluate development --output results`, also some of its o
 fewer colors, to be small. ``--curves LOG.jsonl PICTURE.png`` plots the log of a pretraining
 instead, ``--channels PICTURE.png`` how registration of displaced sensors changes masks,
 ``--rig PICTURE.png`` a camera of the tutorial's flight before and after registration,
+``--slide PICTURE.webp`` the nuclei of a region of the practice slide,
 ``--reliability PICTURE.png MODEL ...`` how the IoU that models of drawn sensors predict
 agrees with the true one; first and last need matplotlib (dependency group ``figures``).
 """
@@ -89,7 +90,10 @@ def main() -> int:
     parser.add_argument("--channels", type=Path, metavar="PICTURE")
     parser.add_argument("--rig", type=Path, metavar="PICTURE")
     parser.add_argument("--objects", type=Path, nargs=2, metavar=("PICTURE", "DEVELOPMENT"))
+    parser.add_argument("--slide", type=Path, metavar="PICTURE")
     options = parser.parse_args()
+    if options.slide:
+        return draw_slide(options.slide)
     if options.rig:
         return draw_rig(options.rig)
     if options.objects:
@@ -162,6 +166,18 @@ def draw_objects(picture: Path, development: Path) -> None:
         place = (corner[0] + 6, corner[1] + 5)
         draw.text(place, words, "white", stroke_width=2, stroke_fill="black", font_size=18)
     sheet.save(picture, quality=80)
+
+
+def draw_slide(picture: Path) -> int:
+    """The overlay of ``docs/slides.md``, enlarged; returns the command's status."""
+    with tempfile.TemporaryDirectory() as folder:
+        part = ["--region", "50,50,200,250um", "--mpp", "0.5", "--auto.seeds", "hematoxylin"]
+        slide = DOCS / "tutorials/stained.svs"
+        status = simmat(["segment", str(slide), "--output", folder, *part, "--overlay"])
+        with Image.open(Path(folder, "stained_overlay.png")) as found:
+            size = (2 * found.width, 2 * found.height)
+            found.convert("RGB").resize(size, Image.Resampling.LANCZOS).save(picture, quality=80)
+    return status
 
 
 def draw_curves(log: Path, picture: Path) -> None:

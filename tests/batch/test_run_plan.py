@@ -386,3 +386,36 @@ def test_run_whose_folder_is_removed_meanwhile_fails(data, tmp_path):
     gone = lost[0].task.files.labels
     assert lost[0].note.endswith(REMOVED.format(gone))
     assert all(each.task.files.labels.exists() for each in outcomes if each.status == "written")
+
+
+def test_summary_draws_a_series_over_time(tmp_path):
+    frames = np.stack(
+        [coins()[:90, 20:150], np.zeros((90, 130), np.uint8), coins()[90:180, 20:150]]
+    )
+    about = {"axes": "TYX"}
+    series = tmp_path / "series.ome.tif"
+    tifffile.imwrite(series, frames, ome=True, metadata=about, photometric="minisblack")
+    made = plan([series], output=tmp_path / "out", prompts="auto", report=True)
+    finish(run_plan_job(made, CONFIG))
+    with (tmp_path / "out" / ALL_OBJECTS).open(newline="") as file:
+        found = [row["t"] for row in csv.DictReader(file)]
+    first, last = found.count("0"), found.count("2")
+    assert min(first, last) > 0
+    page = (tmp_path / "out" / SUMMARY_PAGE).read_text("utf-8")
+    assert f"objects, 0 to {max(first, last)}<" in page
+    assert ' aria-label="mean_channel0 over time"' in page
+    assert page.index("Over time") < page.index("Sizes")
+
+
+def test_summary_of_images_without_time_has_no_plots(data, tmp_path):
+    run(data, tmp_path / "out")
+    assert "Over time" not in (tmp_path / "out" / SUMMARY_PAGE).read_text("utf-8")
+
+
+def test_summary_of_one_image_is_written_if_asked(data, tmp_path):
+    for report in (False, True):
+        out = tmp_path / f"out{report}"
+        finish(
+            run_plan_job(plan([data / "a.tif"], output=out, prompts="auto", report=report), CONFIG)
+        )
+        assert (out / SUMMARY_PAGE).exists() == report

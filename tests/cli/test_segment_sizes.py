@@ -105,3 +105,19 @@ def test_segment_nrrd_in_an_unknown_unit_has_no_volume(tmp_path, click):
     assert "Its unit of length, furlong, is not known here" in result.err
     assert not [name for name in row if name.startswith("volume_") and name != "volume_voxels"]
     check_in_itk(image, tmp_path / "out" / "scan_labels.nrrd")
+
+
+@pytest.mark.parametrize(
+    ("kind", "model"), [(np.uint8, "vit_b_histopathology"), (np.uint16, "vit_b_lm")]
+)
+def test_three_stains_of_16_bits_are_no_stained_slide(tmp_path, monkeypatch, simmat, kind, model):
+    monkeypatch.chdir(tmp_path)
+    values = np.random.default_rng(0).integers(0, 250, (64, 64, 3)).astype(kind)
+    tifffile.imwrite(
+        "stained.ome.tif",
+        values,
+        photometric="rgb",
+        metadata={"axes": "YXS", "PhysicalSizeX": 0.3, "PhysicalSizeXUnit": "µm"},
+    )
+    result = simmat("segment", "stained.ome.tif", "--output", "out")
+    assert f"simmat models fetch {model}`" in result.out + result.err

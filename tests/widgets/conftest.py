@@ -38,6 +38,27 @@ def _in_real_window(request):
     return marked or request.config.getoption("real_windows")
 
 
+@pytest.fixture(scope="session")
+def pages_of_preferences():
+    """The classes of napari's pages for plugins: none before napari 0.9."""
+    try:
+        from napari.settings._plugin_config_generator import plugin_configuration_generator
+    except ImportError:
+        return {}
+    return plugin_configuration_generator()
+
+
+@pytest.fixture(autouse=True)
+def preferences(pages_of_preferences, tmp_path_factory, monkeypatch):
+    """napari's preferences of the plugin for each test: the defaults, in a folder of its own."""
+    if pages_of_preferences:
+        folder = tmp_path_factory.mktemp("napari")
+        pages = {
+            n: page(config_path=folder / f"{n}.yaml") for n, page in pages_of_preferences.items()
+        }
+        monkeypatch.setattr("napari.settings._PLUGIN_SETTINGS", pages)
+
+
 @pytest.fixture
 def qtbot(qtbot):
     """pytest-qt's, with the same patience everywhere: a slow machine is no failure."""

@@ -74,7 +74,8 @@ def segment_schema() -> dict[str, Any]:
         "files": {"type": "array", "items": file},
         "skipped": {"type": "array", "items": _SKIPPED},
     }
-    return _object("What simmat segment --json prints", entries)
+    nested = {"children": _object("", entries), "tables": {"type": "array", "items": _TEXT}}
+    return _object("What simmat segment --json prints", entries, nested)
 
 
 def plan_schema() -> dict[str, Any]:
@@ -89,7 +90,8 @@ def plan_schema() -> dict[str, Any]:
         "problems": sentences,
         "remarks": sentences,
     }
-    return _object("What simmat segment --dry-run --json prints", entries)
+    nested = {"children": _object("", entries)}
+    return _object("What simmat segment --dry-run --json prints", entries, nested)
 
 
 def error_schema() -> dict[str, Any]:
@@ -97,13 +99,18 @@ def error_schema() -> dict[str, Any]:
     return _object("What a command prints with --json when it fails", {"error": _TEXT})
 
 
-def _object(title: str, entries: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a table that has all these entries and no others."""
+def _object(
+    title: str, entries: Mapping[str, Any], others: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Of a table that has all these entries, may have `others`, and has none besides.
+
+    A table within another one has no title.
+    """
+    head = {"$schema": DRAFT, "title": title} if title else {}
     return {
-        "$schema": DRAFT,
-        "title": title,
+        **head,
         "type": "object",
-        "properties": dict(entries),
+        "properties": {**entries, **(others or {})},
         "required": list(entries),
         "additionalProperties": False,
     }

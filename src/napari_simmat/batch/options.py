@@ -79,6 +79,9 @@ class FileOptions:
     spatialdata
         Also write STEM_spatial.zarr, labels, outlines and table as SpatialData, in one system of
         coordinates. Needs spatialdata: pip install spatialdata.
+    report
+        Also of a single image write the summary that several images get: simmat-report.html with
+        histograms of the table and, of a time series, plots over time.
     resume
         Keep outputs made from the same image, model, prompts and settings; refuse others.
     overwrite
@@ -105,6 +108,7 @@ class FileOptions:
     parquet: Annotated[bool, FLAG, {"label": "Table (Parquet)"}] = False
     anndata: Annotated[bool, FLAG, {"label": "Table (AnnData)"}] = False
     spatialdata: Annotated[bool, FLAG, {"label": "Labels and table (SpatialData)"}] = False
+    report: Annotated[bool, FLAG, {"label": "Report, of a single image too"}] = False
     resume: Annotated[bool, FLAG] = False
     overwrite: Annotated[bool, FLAG] = False
     dry_run: Annotated[bool, FLAG] = False

@@ -291,11 +291,18 @@ class Plan:
     """The part of the images that this run has; None for all."""
     proposal: str = ""
     """As of `InputImages`."""
+    report: bool = False
+    """Whether a single image has a summary, too."""
 
     @property
     def several(self) -> bool:
-        """Whether the run has several images, and therefore a summary."""
+        """Whether the run has several images."""
         return len(self.tasks) + sum(one.failed for one in self.skipped) > 1
+
+    @property
+    def summarized(self) -> bool:
+        """Whether the run writes a summary."""
+        return self.report or self.several
 
     def to_plain(self) -> dict[str, Any]:
         """The files as JSON values."""
@@ -333,6 +340,7 @@ def plan(
     existing: ExistingPolicy = "refuse",
     extras: Sequence[str] = (),
     shard: Shard | None = None,
+    report: bool = False,
 ) -> Plan:
     """Name what will be read and written.
 
@@ -351,6 +359,8 @@ def plan(
         Optional outputs, keys of `EXTRA_ENDINGS`.
     shard
         The part of the images to segment: every N-th in the order of the plan.
+    report
+        Whether a single image has a summary, too.
 
     Raises
     ------
@@ -381,7 +391,7 @@ def plan(
         tasks = tasks[shard.number - 1 :: shard.count]
         skipped = skipped if shard.number == 1 else ()
     others = len(inputs.others)
-    whole = Plan(tasks, skipped, output, existing, others, shard, inputs.proposal)
+    whole = Plan(tasks, skipped, output, existing, others, shard, inputs.proposal, report)
     if not is_shared(output):  # else the run decides, which may take part in another one
         whole.check_existing()
     return whole

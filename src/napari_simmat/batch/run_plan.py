@@ -31,7 +31,7 @@ REMOVED = "{} was written, but removed before the run ended. Run it again with -
 def run_plan_job(
     plan: Plan, config: SegmentConfig, *, scheduler: str | None = None
 ) -> Job[list[TaskOutcome]]:
-    """Carry out a plan; for several images, also write a summary into the output folder.
+    """Carry out a plan, and write a summary of several images into the output folder.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def run_plan_job(
             for outcome in outcomes:
                 share.note(outcome)
         outcomes = [_still_there(each) for each in outcomes]
-        if plan.several:
+        if plan.summarized:
             yield Progress(len(outcomes), len(outcomes), "writing the summary")
             yield from _summarize_job(share, plan, outcomes, config)
     finally:

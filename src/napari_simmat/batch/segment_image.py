@@ -177,7 +177,11 @@ def segment_loaded_job(
         seconds=loaded.seconds + time.monotonic() - start,
         tiles=tiles,
         lineage=lineage,
-        better_model=better_model(loaded.image.reference, predictor.model.spec, rgb=loaded.is_rgb),
+        better_model=better_model(
+            loaded.image.reference,
+            predictor.model.spec,
+            rgb=loaded.is_rgb and loaded.image.data.dtype == np.uint8,
+        ),
     )
 
 

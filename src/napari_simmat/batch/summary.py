@@ -9,10 +9,11 @@ import re
 from array import array
 from base64 import b64encode
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from html import escape
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -26,6 +27,7 @@ from napari_simmat.batch.segment_image import TaskOutcome
 from napari_simmat.engine.files.tables import TABLE_FORMATS
 from napari_simmat.engine.histogram import Histogram
 from napari_simmat.engine.measurements import with_shares
+from napari_simmat.engine.time_course import TimeCourse, plot_svg
 from napari_simmat.io.files import (
     atomic_outputs,
     partial_paths,
@@ -41,6 +43,8 @@ ALL_OBJECTS = "simmat-objects.csv"
 COLUMNS = ("image", "state", "objects", "hidden", "labels", "message")
 MOST_SHOWN = 100_000
 """Objects that a histogram on the page is of."""
+MOST_SERIES = 20
+"""Time series that are drawn on the page."""
 MAX_PICTURES = 2000
 """Thumbnails on the page; with more it would open slowly."""
 CORRECTED = "Corrected since; the picture shows what was found."
@@ -78,9 +82,9 @@ def write_summary(plan: Plan, outcomes: Sequence[TaskOutcome], config: SegmentCo
     # Images may have other channels, axes and units than others.
     columns = dict.fromkeys(name for path in tables.values() for name in _read_table(path)[0])
     columns_of_all = list(columns)
-    shown = _ShownColumns(columns_of_all)
+    shown = _ShownColumns(columns_of_all, _frame_counts(done))
     cells = (
-        {"image": image, **with_shares(shown.seen(row), columns_of_all)}
+        {"image": image, **with_shares(shown.seen(image, row), columns_of_all)}
         for image, path in tables.items()
         for row in _read_table(path)[1]
     )
@@ -118,6 +122,15 @@ def _indices(outcomes: Iterable[TaskOutcome]) -> list[str]:
     """The indices of all tables; those of a replayed record are its own."""
     records = (read_record(outcome.task.files.record) for outcome in outcomes)
     return [index for record in records for index in record.request.settings.table.indices]
+
+
+def _frame_counts(done: Iterable[tuple[SummaryRow, TaskOutcome]]) -> dict[str, int]:
+    """How many time points each series of a run has, of `MOST_SERIES` at most."""
+    inputs = ((row.image, read_record(one.task.files.record).request.input) for row, one in done)
+    series = (
+        (name, dict(zip(one.axes, one.shape, strict=True)).get("T", 0)) for name, one in inputs
+    )
+    return dict(islice(((name, count) for name, count in series if count > 1), MOST_SERIES))
 
 
 def _read_table(path: Path) -> tuple[list[str], Iterator[dict[str, str]]]:
@@ -170,6 +183,8 @@ td, th { text-align: left; padding: .4em .7em; border-top: 1px solid #ddd; verti
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
 td img { display: block; image-rendering: pixelated; }
 h2 { font-size: 1.1em; } .histogram rect { fill: #3b6ea5; } .histogram text { font-size: 11px; }
+.course { margin: .5em 1.5em .5em 0; fill: #3b6ea5; font-size: 11px; }
+.course polyline { fill: none; stroke: #3b6ea5; } .course text { fill: #222; }
 .histogram { margin: .5em 1.5em .5em 0; }
 .failed { color: #a1260d; } .skipped { color: #777; }
 """
@@ -180,24 +195,42 @@ _NOT_SHOWN = re.compile(r"label|parent|bbox_|centroid_|[a-z]$|t_")
 _SIZES = re.compile(r"(area|volume)_")
 
 
-class _ShownColumns:
-    """The numbers of a table that is written, of which the page shows histograms."""
+_EACH_FRAME = (
+    "The number of objects on each frame and the means of their columns, a line for each series "
+    f"(the first {MOST_SERIES}); the ends of the vertical axis stand below."
+)
 
-    def __init__(self, columns: Sequence[str]) -> None:
+
+class _ShownColumns:
+    """The numbers of a table that is written, which the page shows.
+
+    Parameters
+    ----------
+    columns
+        Of the table.
+    frames
+        How many time points each image has that is a series.
+    """
+
+    def __init__(self, columns: Sequence[str], frames: Mapping[str, int]) -> None:
         names = [name for name in columns if name != "class" and not _NOT_SHOWN.match(name)]
         # Sizes with a unit come before those in pixels.
         names.sort(key=lambda name: (not _SIZES.match(name), name.endswith(("_px", "_voxels"))))
         self._values: dict[str, array[float]] = {name: array("d") for name in names}
+        self._courses = {image: TimeCourse(count, names) for image, count in frames.items()}
 
-    def seen(self, row: dict[str, str]) -> dict[str, str]:
-        """The row, whose numbers are kept, of `MOST_SHOWN` objects at most."""
+    def seen(self, image: str, row: dict[str, str]) -> dict[str, str]:
+        """The row, whose numbers are kept: for histograms of `MOST_SHOWN` objects at most."""
+        if image in self._courses:
+            self._courses[image].add(row)
         for name, values in self._values.items():
             if len(values) < MOST_SHOWN and (cell := row.get(name)):
                 values.append(float(cell))
         return row
 
     def pictures(self) -> Iterator[str]:
-        """A histogram of the sizes, and behind it those of all other columns, folded."""
+        """Of series what changes, and of all a histogram of the sizes; other columns are folded."""
+        yield from self._plots()
         pictures = [
             found.svg(name)
             for name, values in self._values.items()
@@ -208,6 +241,24 @@ class _ShownColumns:
             yield f"<h2>Sizes{of}</h2>\n{pictures[0]}\n<details><summary>Other columns</summary>\n"
             yield from pictures[1:]
             yield "</details>\n"
+
+    def _plots(self) -> Iterator[str]:
+        """Number, mean size and mean intensities on each frame, and the other columns folded."""
+        if not self._courses:
+            return
+        courses = self._courses.items()
+        yield f"<h2>Over time</h2>\n<p>{_EACH_FRAME}</p>\n"
+        yield plot_svg("objects", [(name, one.counts.astype(float)) for name, one in courses])
+        plots = {
+            column: plot_svg(column, [(name, one.mean(column)) for name, one in courses])
+            for column in self._values
+        }
+        sizes = list(plots)[:1]
+        first = [*sizes, *(name for name in plots if name.startswith("mean_"))]
+        yield from (plots.pop(name) for name in first)
+        yield "\n<details><summary>Other columns</summary>\n"
+        yield from plots.values()
+        yield "</details>\n"
 
     @property
     def _is_full(self) -> bool:

@@ -37,7 +37,8 @@ def image_modality(reference: ImageReference, *, rgb: bool) -> str:
     reference
         What the image's file says besides its pixels.
     rgb
-        Whether its channels are colors.
+        Whether it is a picture in colors of 8 bits, as slide scanners make. Three channels of more
+        are a composite of stains.
     """
     known = reference.of("X")
     if known is None or reference.world is not None or known[1] not in _MICROMETERS:

@@ -36,6 +36,7 @@ from napari_simmat.cli.terminal import (
     step_values,
 )
 from napari_simmat.engine.settings import AutomaticSettings, Shard
+from napari_simmat.io.part import WHOLE, ImagePart
 
 if TYPE_CHECKING:
     from napari_simmat.batch.plan import Plan, SegmentConfig
@@ -47,6 +48,15 @@ MANY_IMAGES = (
     "--channel-files belong to one image, but there are {}; list them in a manifest, with a column "
     "channel_files."
 )
+NESTED_PROMPTS = (
+    "--children finds everything in two channels, so it takes no prompts; leave --prompts out, or "
+    "run simmat segment for each channel and then simmat measure --parents."
+)
+NESTED_PART = (
+    "--children measures whole images; leave --region, --level and --mpp out, or run simmat "
+    "segment for each channel."
+)
+NESTED_EVENTS = "--children is two runs, but --events tells of one; start them one by one."
 DEFAULTS_TAKEN = "{} by {}, into {} (--prompts, --model and --output change that)."
 _NOUNS = {"auto": "Everything", "same-stem": "The prompts beside each image"}
 DEFAULT_FILES = FileOptions()
@@ -66,6 +76,7 @@ def segment(
     model: Annotated[str, MODEL] = "tiny",
     output: Annotated[Path | None, OUTPUT] = None,
     prompts: str = "auto",
+    children: Annotated[str, Parameter(group="Channels", show_default=False)] = "",
     series: SeriesOptions = DEFAULT_SERIES,
     channels: ChannelOptions = DEFAULT_CHANNELS,
     slides: SlideOptions = DEFAULT_SLIDES,
@@ -130,6 +141,12 @@ def segment(
     simmat segment series.tif --model tiny --prompts auto --output out --link
     ```
 
+    Cells with the nuclei in each, from two channels of one image:
+
+    ```
+    simmat segment a.tif --channels membrane --children DAPI --output out
+    ```
+
     Markers of each cell, as spatial omics reads them; vegetation indices of a field:
 
     ```
@@ -170,17 +187,25 @@ def segment(
         auto to segment everything; a prompt file for all images; or same-stem: for each image the
         file beside it called STEM.csv, STEM_points.csv, STEM_boxes.csv, STEM_shapes.csv or
         STEM_prompts.tif.
+    children
+        Channels, as of --channels, in which smaller objects are found that lie within the others,
+        e.g. nuclei in cells: a second run, into the folder children in that of the output. Two
+        tables say how many each object has (simmat-parents.csv), and in which each lies
+        (simmat-children.csv).
     automatic
         Settings for segmenting everything.
     events
         For programs: print a line of JSON for each step; read pause, go and stop from stdin.
     """
     from napari_simmat.batch.inputs import folder_beside
+    from napari_simmat.batch.nested import CHILDREN_FOLDER
     from napari_simmat.batch.plan import SegmentConfig
     from napari_simmat.batch.run_plan import run_plan_job
 
     terminal = console.terminal()
     settings = table.settings  # refused before any file is looked for
+    if children:
+        _refuse_nested(prompts, slides.part, events=events)
     folder = folder_beside(image) if output is None else output
     planned = _planned([image, *more], folder, prompts, files, series, cluster)
     if output is None and not events:
@@ -197,21 +222,73 @@ def segment(
         table=settings,
         labels_in_memory=files.labels_in_memory,
     )
+    scheduler = cluster.scheduler or None
+    runs = [(planned, config)]
+    if children:
+        into = folder / CHILDREN_FOLDER
+        inside = _planned([image, *more], into, prompts, files, series, cluster)
+        selection = replace(channels, channels=children).selection
+        runs.append((inside, replace(config, selection=selection)))
     if events:
         print_event(plan=planned.to_plain())
     else:
-        _print_plan(terminal, planned, only=files.dry_run)
+        for each, _ in runs:
+            _print_plan(terminal, each, only=files.dry_run)
     if files.dry_run:
-        return _check(terminal, planned, config)
-    job = run_plan_job(planned, config, scheduler=cluster.scheduler or None)
+        checked = [_check(terminal, *run) for run in runs]
+        terminal.result(checked[0] | ({"children": checked[1]} if children else {}))
+        failed = any(one.failed for each, _ in runs for one in each.skipped)
+        return int(failed or any(values["problems"] for values in checked))
+    if children:
+        return _segment_nested(terminal, runs, scheduler)
+    job = run_plan_job(planned, config, scheduler=scheduler)
     if events:
         outcomes = terminal.watch(RemoteControl().steer_job(job, _event_values), logs=False)
         print_event(finished=len(outcomes))
     else:
         outcomes = _watch(terminal, job)
-        _print_summary(terminal, planned, outcomes)
+        terminal.result(_print_summary(terminal, planned, outcomes))
+    return _status(planned, outcomes)
+
+
+def _status(planned: Plan, outcomes: Sequence[TaskOutcome]) -> int:
     failed = any(one.status == "failed" for one in outcomes)
     return int(failed or any(one.failed for one in planned.skipped))
+
+
+def _segment_nested(
+    terminal: Terminal,
+    runs: Sequence[tuple[Plan, SegmentConfig]],
+    scheduler: str | None,
+) -> int:
+    """Find objects, and those within them, and write which lies in which; the exit status."""
+    from napari_simmat.batch.nested import measure_nested_job, nested_tables
+    from napari_simmat.batch.run_plan import run_plan_job
+
+    found, values, status = [], [], 0
+    for planned, config in runs:
+        outcomes = _watch(terminal, run_plan_job(planned, config, scheduler=scheduler))
+        values.append(_print_summary(terminal, planned, outcomes))
+        status = max(status, _status(planned, outcomes))
+        found.append(outcomes)
+    planned, config = runs[0]
+    outer, inner = found
+    job = measure_nested_job(planned, outer, inner, config.table, config.selection)
+    tables = nested_tables(planned) if terminal.watch(job) else ()
+    for path in tables:
+        terminal.say(f"  {path}")
+    terminal.result(values[0] | {"children": values[1], "tables": [str(path) for path in tables]})
+    return status
+
+
+def _refuse_nested(prompts: str, part: ImagePart, *, events: bool) -> None:
+    """Raise ValueError where objects within objects cannot be found."""
+    if prompts != "auto":
+        raise ValueError(NESTED_PROMPTS)
+    if part != WHOLE:
+        raise ValueError(NESTED_PART)
+    if events:
+        raise ValueError(NESTED_EVENTS)
 
 
 def encode(
@@ -304,11 +381,12 @@ def _planned(
         existing=files.existing,
         extras=[*files.extras, *[TRACKS] * series.link],
         shard=Shard.parse(cluster.shard) if cluster.shard else None,
+        report=files.report,
     )
 
 
-def _check(terminal: Terminal, planned: Plan, config: SegmentConfig) -> int:
-    """A dry run: say what a run would refuse; the exit status."""
+def _check(terminal: Terminal, planned: Plan, config: SegmentConfig) -> dict[str, Any]:
+    """A dry run: say what a run would refuse; the same as values."""
     from napari_simmat.batch.run_plan import check_plan_job, models_that_fit
 
     remarks: dict[str, str] = {}
@@ -321,8 +399,7 @@ def _check(terminal: Terminal, planned: Plan, config: SegmentConfig) -> int:
         with suppress(ValueError, OSError):  # as its problem says
             if sentence := models_that_fit(Path(image), config.selection):
                 terminal.note(sentence)
-    terminal.result({**planned.to_plain(), "problems": problems, "remarks": remarks})
-    return int(bool(problems) or any(one.failed for one in planned.skipped))
+    return {**planned.to_plain(), "problems": problems, "remarks": remarks}
 
 
 def _watch(terminal: Terminal, job: Job[list[TaskOutcome]]) -> list[TaskOutcome]:
@@ -345,13 +422,15 @@ def _watch(terminal: Terminal, job: Job[list[TaskOutcome]]) -> list[TaskOutcome]
     return outcomes
 
 
-def _print_summary(terminal: Terminal, planned: Plan, outcomes: Sequence[TaskOutcome]) -> None:
-    """Print how many images were segmented, and where the summary is."""
+def _print_summary(
+    terminal: Terminal, planned: Plan, outcomes: Sequence[TaskOutcome]
+) -> dict[str, Any]:
+    """Print how many images were segmented, and where the summary is; the same as values."""
     from napari_simmat.batch.summary import summary_files
     from napari_simmat.checkpoints.advice import download_sentence
     from napari_simmat.io.captures import proposal_text
 
-    if planned.several:
+    if planned.summarized:
         done = sum(outcome.status != "failed" for outcome in outcomes)
         total = len(outcomes) + sum(one.failed for one in planned.skipped)
         terminal.say(f"{done} of {pluralize(total, 'image')} segmented. Summary:", style="bold")
@@ -364,7 +443,7 @@ def _print_summary(terminal: Terminal, planned: Plan, outcomes: Sequence[TaskOut
     if planned.proposal and any(outcome.status == "failed" for outcome in outcomes):
         terminal.note(proposal_text(planned.proposal))
     values = [_outcome_values(outcome) for outcome in outcomes]
-    terminal.result({"files": values, "skipped": planned.to_plain()["skipped"]})
+    return {"files": values, "skipped": planned.to_plain()["skipped"]}
 
 
 def _print_plan(terminal: Terminal, planned: Plan, only: bool) -> None:

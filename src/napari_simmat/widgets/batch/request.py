@@ -123,6 +123,7 @@ class BatchRequest:
             prompts=self.prompts,
             existing=self.files.existing,
             extras=[*self.files.extras, *[TRACKS] * self.series.link],
+            report=self.files.report,
         )
 
 

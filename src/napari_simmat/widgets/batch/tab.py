@@ -433,7 +433,7 @@ class BatchForm(QWidget):
     def _lay_out(self) -> None:
         self.how = CollapsibleSection("Automatic segmentation", self.everything)
         boxes, stated, slides, table, cluster = (QWidget() for _ in range(5))
-        vbox(*(self.files[kind] for kind in EXTRAS), parent=boxes, indent=INDENT)
+        vbox(*(self.files[kind] for kind in (*EXTRAS, "report")), parent=boxes, indent=INDENT)
         self.also = CollapsibleSection("Additional outputs", boxes)
         self.stated.add_rows(form_rows(parent=stated, indent=INDENT))
         self.slides.add_rows(form_rows(parent=slides, indent=INDENT))

@@ -354,7 +354,7 @@ class AutomaticSegmentation(QObject):
         """A sentence on a model that is made for such images and not here; empty without one."""
         reference = session.geometry.kept_reference()
         used = find_model(request.model.reference).spec
-        rgb = any(getattr(layer, "rgb", False) for layer in self._workspace.images)
+        rgb = any(layer.rgb and layer.dtype == np.uint8 for layer in self._workspace.images)
         name = "" if used is None else better_model(reference, used, rgb=rgb)
         return download_sentence(name, BY_WINDOW) if name else ""
 

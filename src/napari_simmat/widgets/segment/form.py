@@ -274,17 +274,21 @@ class SegmentForm(QWidget):
             path = Path(settings.model)
             with suppress(ValueError, OSError):  # the model is gone: the default is chosen
                 self.models.set_value(path if path.is_file() else settings.model)
+        self.object_panel.category.set_names(settings.classes)
+        self.channels.remembered = list(settings.channels)
+        self.object_panel.saved_table.set_value(settings.table)
+        self.set_preferences(settings)
+
+    def set_preferences(self, settings: TabSettings) -> None:
+        """Show those choices that the *Settings* hold."""
         self.compute.set_value(settings.compute)
         self.object_panel.overlap.setCurrentText(settings.overlap)
         look = self.object_panel.look
         look.setCurrentIndex(look.findData(settings.look))
-        self.object_panel.category.set_names(settings.classes)
         self.encoding_panel.ahead.setChecked(settings.encode_ahead)
         self.encoding_panel.disk.setChecked(settings.keep_on_disk)
         self.helpers.setChecked(settings.show_helpers)
         self.planes.setCurrentIndex(self.planes.findData(settings.planes))
-        self.channels.remembered = list(settings.channels)
-        self.object_panel.saved_table.set_value(settings.table)
 
     def _open_by_hand(self, name: str, *, opened: bool) -> None:
         """Open or close a section for the user: one that was closed does not open by itself."""

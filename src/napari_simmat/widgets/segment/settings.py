@@ -1,12 +1,13 @@
-"""The choices of the Segment tab, in a small file of the user's folder."""
+"""The choices of the Segment tab: in a small file of the user's folder, and in napari's own."""
 
 from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from napari_simmat.annotation.channel_choice import RememberedChannels
 from napari_simmat.annotation.label_editor import Overlap
@@ -18,6 +19,7 @@ from napari_simmat.widgets.segment.outputs import Look
 from napari_simmat.widgets.segment.patient_view import Convention
 
 log = logging.getLogger(__name__)
+PLUGIN = "napari-simmat"
 _MOST_SETTINGS = 1 << 20
 """Bytes; a larger file of settings is not read."""
 
@@ -49,36 +51,105 @@ class TabSettings:
     """What the table beside saved objects holds."""
 
 
+class Preferences:
+    """The choices that napari's own dialog of preferences shows too, from napari 0.9 on.
+
+    They live in napari's file then, and all windows follow them. With an older napari, or where it
+    does not know the plugin, they live in `settings_file` with the others, and this holds none.
+    """
+
+    def __init__(self) -> None:
+        self._page = _napari_page()
+        self.names = () if self._page is None else tuple(type(self._page).model_fields)
+
+    def over(self, settings: TabSettings) -> TabSettings:
+        """`settings` with what napari has."""
+        return _replaced(settings, {name: getattr(self._page, name) for name in self.names})
+
+    def change(self, values: Mapping[str, Any]) -> None:
+        """Set those of `values` that are here; napari writes them to its file."""
+        for name in set(self.names) & set(values):
+            setattr(self._page, name, values[name])
+
+    def connect(self, follow: Callable[..., object]) -> None:
+        """Call `follow` after each change, whoever made it."""
+        if self._page is not None:
+            self._page.events.connect(follow)
+
+    def disconnect(self, follow: Callable[..., object]) -> None:
+        """Undo `connect`."""
+        if self._page is not None:
+            self._page.events.disconnect(follow)
+
+
+def _napari_page() -> Any | None:
+    try:
+        from napari.settings import get_plugin_settings  # since napari 0.9
+
+        return get_plugin_settings(PLUGIN).segment
+    except (ImportError, KeyError):
+        return None
+
+
 def settings_file() -> Path:
-    """The file of the settings."""
+    """The file of what napari does not keep."""
     return user_folder() / "settings.json"
 
 
 def load_settings() -> TabSettings:
-    """Read the saved settings; the defaults if the file cannot be used."""
+    """Read the saved settings; the defaults if the file cannot be used.
+
+    What a file of before napari 0.9 has of the preferences is taken over, and leaves the file.
+    """
+    values = _read_file()
+    try:
+        settings = _replaced(TabSettings(), values)
+    except (ValueError, TypeError, RecursionError):
+        log.warning("%s cannot be read; the window starts with its defaults.", settings_file())
+        settings, values = TabSettings(), {}
+    preferences = Preferences()
+    if set(preferences.names) & set(values):
+        save_settings(settings)
+    return preferences.over(settings)
+
+
+def save_settings(settings: TabSettings, before: TabSettings | None = None) -> None:
+    """Write the settings; a disk that cannot be written is only logged.
+
+    Parameters
+    ----------
+    settings
+        What is written.
+    before
+        What was written last; what has changed since then is told to napari. None for all.
+    """
+    plain, old = to_plain(settings), {} if before is None else to_plain(before)
+    preferences = Preferences()
+    path = settings_file()
+    own = {name: value for name, value in plain.items() if name not in preferences.names}
+    try:
+        preferences.change({name: plain[name] for name in plain if plain[name] != old.get(name)})
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path) as temporary:
+            temporary.write_text(json.dumps({"segment": own}, indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        log.warning("The window's settings could not be saved: %s", error)
+
+
+def _read_file() -> dict[str, Any]:
     path = settings_file()
     try:
         if path.stat().st_size > _MOST_SETTINGS:
-            return TabSettings()
-        values = json.loads(path.read_text(encoding="utf-8")).get("segment", {})
-        # Settings of other versions are ignored.
-        known = set(to_plain(TabSettings())) & set(values)
-        return from_plain(TabSettings, {name: values[name] for name in known})
+            return {}
+        return dict(json.loads(path.read_text(encoding="utf-8")).get("segment", {}))
     except FileNotFoundError:
-        return TabSettings()
+        return {}
     except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         log.warning("%s cannot be read; the window starts with its defaults.", path)
-        return TabSettings()
+        return {}
 
 
-def save_settings(settings: TabSettings) -> None:
-    """Write the settings; a disk that cannot be written is only logged."""
-    path = settings_file()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(path) as temporary:
-            temporary.write_text(
-                json.dumps({"segment": to_plain(settings)}, indent=1) + "\n", encoding="utf-8"
-            )
-    except OSError as error:
-        log.warning("The window's settings could not be saved: %s", error)
+def _replaced(settings: TabSettings, values: Mapping[str, Any]) -> TabSettings:
+    """`settings` with other values; names of other versions are ignored."""
+    plain = to_plain(settings)
+    return from_plain(TabSettings, plain | {name: values[name] for name in plain if name in values})

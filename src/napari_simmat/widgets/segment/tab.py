@@ -37,7 +37,12 @@ from napari_simmat.widgets.segment.open_images import LayerSession
 from napari_simmat.widgets.segment.outputs import ObjectDrawing
 from napari_simmat.widgets.segment.pixel_size import state_pixel_size
 from napari_simmat.widgets.segment.prompt_adapters import BOXES, POINTS
-from napari_simmat.widgets.segment.settings import TabSettings, load_settings, save_settings
+from napari_simmat.widgets.segment.settings import (
+    Preferences,
+    TabSettings,
+    load_settings,
+    save_settings,
+)
 from napari_simmat.widgets.segment.tracks import JOIN_PLANES, ObjectTracks
 from napari_simmat.widgets.segment.welcome import TourState
 from napari_simmat.widgets.segment.workspace import needs_image
@@ -49,6 +54,8 @@ CHOOSE_MODEL = "Choose a model."
 USE_TINY = "Use tiny"
 _DRAWN = 40
 """Milliseconds in which napari draws a layer of a kind that is new to it."""
+_TYPED = 400
+"""Milliseconds after the last letter in napari's preferences until it is followed."""
 
 
 class SegmentTab(SegmentForm):
@@ -111,6 +118,9 @@ class SegmentTab(SegmentForm):
         self._snapshots: WeakKeyDictionary[WorkerTask, Snapshot] = WeakKeyDictionary()
         # Not in the event of a removal: what clears the list would find the outline made again.
         self._draw_later = later(self, self._show_drawing)
+        self._preferences = Preferences()
+        self._follow_later = later(self, self._follow_preferences, _TYPED)
+        self._preferences.connect(self._on_preferences)
         self._saved = self._restore_settings()
         self._has_drafts = self._has_folder = self._was_prompted = False
         self._left: Callable[[], LayerSession | None] = lambda: None
@@ -135,6 +145,8 @@ class SegmentTab(SegmentForm):
     def release(self) -> None:
         """Stop the threads, and give back keys, events and the preview."""
         self._draw_later.stop()
+        self._follow_later.stop()
+        self._preferences.disconnect(self._on_preferences)
         self.viewer.mouse_double_click_callbacks.remove(self._on_double_click)
         self.viewer.dims.events.current_step.disconnect(self._show_plane)
         for part in (
@@ -287,6 +299,7 @@ class SegmentTab(SegmentForm):
             (self.candidates.chosen, lambda n: perform(lambda: controller.prompts.choose_mask(n))),
             (panel.overlap_chosen, partial(setattr, objects, "overlap"), self._save_settings),
             (panel.look_chosen, partial(setattr, self.drawing, "look"), self._on_objects),
+            (panel.look_chosen, self._save_settings),
             (panel.class_chosen, objects.classify, self._save_settings),
             (panel.saved_table.changed, self._save_settings),
             (panel.table.chosen, partial(setattr, objects, "chosen"), self._show_drawing),
@@ -361,8 +374,27 @@ class SegmentTab(SegmentForm):
     def _save_settings(self, *_: Any) -> None:
         now = self.settings(self.workspace.classes.names)
         if now != self._saved:
-            self._saved = now
-            save_settings(now)
+            before, self._saved = self._saved, now
+            save_settings(now, before)
+
+    def _on_preferences(self, *_: Any) -> None:
+        self._follow_later.start()  # again at each letter that is typed
+
+    def _follow_preferences(self) -> None:
+        """Show and do what napari's dialog says now, or the tab of another window."""
+        before = self.settings(self.workspace.classes.names)
+        now = self._preferences.over(before)
+        if now == before:
+            return
+        self.set_preferences(now)
+        self.controller.objects.overlap = now.overlap
+        self.drawing.look = now.look
+        self._on_objects()
+        if now.planes != before.planes:
+            self.controller.see_planes(now.planes)
+        if now.compute != before.compute:
+            self._on_choice()
+        self._save_settings()
 
     # ------------------------------------------------------------------- choice
 
