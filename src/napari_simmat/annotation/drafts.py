@@ -124,7 +124,7 @@ class Drafts:
         closed = [n for n, each in enumerate(self._found.drafts, 1) if id(each) not in is_open]
         table[closed] = 0
         if self.labels.shape == shape_yx:
-            return table[self.labels]
+            return np.asarray(table[self.labels])
         whole = np.zeros(shape_yx, np.uint32)
         rows, columns = self.labels.shape
         whole[:rows, :columns] = table[self.labels]
