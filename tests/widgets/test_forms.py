@@ -89,7 +89,7 @@ def changed(value: Any, hint: Any) -> Any:
     [
         (DEFAULT_CONFIG, FORM_SETTINGS),
         (TrainRequest(), ("name", "modality", "channels")),
-        (FileOptions(), ("pattern", *EXTRAS)),
+        (FileOptions(), ("pattern", *EXTRAS, "report")),
         (SeriesOptions(), ("propagate", "link", "objects", "link_axis")),
         (SegmentTableOptions(), ("statistics", "index", "all_channels", "object_class")),
         (ClusterOptions(), ("scheduler",)),

@@ -144,7 +144,7 @@ class _Control:
         self.widget: ValueWidget[Any] = create_widget(annotation=kind, name=name, options=options)
         self.native = native = self.widget.native
         native.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
-        native.setToolTip(fill(text, 80))
+        native.setToolTip(fill(text, 80, break_on_hyphens=False))
         if self._limits:
             validator = QDoubleValidator(*self._limits, -1, native)
             validator.setLocale(QLocale.c())

@@ -26,7 +26,7 @@ from napari_simmat.widgets.batch.tab import BatchTab
 from napari_simmat.widgets.segment import image_folder
 from napari_simmat.widgets.segment.image_folder import (
     AT_THE_END,
-    COMMIT_FIRST,
+    DRAFTS_FIRST,
     NOT_CHOSEN,
     NOT_EMPTY,
     NOT_REPLACED,
@@ -165,7 +165,7 @@ def test_go_does_not_close_what_is_not_saved(window, folder, monkeypatch):
     QTest.mouseClick(window.tab.automatic_panel.start, Qt.MouseButton.LeftButton)
     window.qtbot.waitUntil(lambda: window.controller.review.has_drafts)
     window.key(*NEXT)
-    assert window.status.text == COMMIT_FIRST
+    assert window.status.text == DRAFTS_FIRST
     assert shown(window) == ["0", "SimMAT objects"]
 
 

@@ -26,7 +26,7 @@ from napari_simmat.engine.settings import AutomaticSettings
 from napari_simmat.progress import finish
 from napari_simmat.widgets.batch.tab import BatchTab
 from napari_simmat.widgets.segment import image_folder, open_images
-from napari_simmat.widgets.segment.image_folder import COMMIT_FIRST
+from napari_simmat.widgets.segment.image_folder import DRAFTS_FIRST
 from tests.nightly import nightly_but
 from tests.widgets.scenes import CENTERS, RADII, gray
 
@@ -299,7 +299,7 @@ class Walk:
         at, held, number = self.open_one, self._is_held(), folder.number
         self.window.key(key, SHIFT)
         if held:
-            assert self.window.status.text == COMMIT_FIRST
+            assert self.window.status.text == DRAFTS_FIRST
             assert folder.number == number
             return
         inside = 0 <= number + step < len(folder.images)
@@ -428,7 +428,7 @@ class Walk:
 
     def _note_listed(self, at: str, *, held: bool) -> None:
         if held:
-            assert self.window.status.text == COMMIT_FIRST
+            assert self.window.status.text == DRAFTS_FIRST
             return
         if at:
             self._note_saved(at)

@@ -52,7 +52,7 @@ NO_LIST = "The Batch tab has no images: choose some there first."
 LISTING = "Looking for images"
 NOT_EMPTY = "This image has objects or open prompts: delete or clear them, or go to the next image."
 NOT_CHOSEN = "{} is not what is segmented now: choose it, or a model that fits it, then go on."
-COMMIT_FIRST = "Commit or discard what was found on this image, then go on."
+DRAFTS_FIRST = "Commit or discard what was found on this image, then go on."
 NOT_LOGGED = (
     "The open prompts of this image cannot be saved: commit or clear them (<key:clear>), "
     "then go on."
@@ -353,7 +353,7 @@ class ImageFolder(QObject):
         image = self.current
         session = self._session()
         if session is self._workspace.session and self._is_held():
-            self._fail(COMMIT_FIRST)
+            self._fail(DRAFTS_FIRST)
         elif image is None or session is None or not self._is_worked_on(session, image):
             then()
         elif self._unrestored:

@@ -29,7 +29,7 @@ from napari_simmat.widgets.segment.export import (
 from napari_simmat.widgets.segment.form import SegmentForm
 from napari_simmat.widgets.segment.form_choice import FormChoice
 from napari_simmat.widgets.segment.image_choice import ImageChoice
-from napari_simmat.widgets.segment.image_folder import COMMIT_FIRST, ImageFolder
+from napari_simmat.widgets.segment.image_folder import DRAFTS_FIRST, ImageFolder
 from napari_simmat.widgets.segment.layer_rows import LayerRows
 from napari_simmat.widgets.segment.learning import Learning
 from napari_simmat.widgets.segment.object_panel import NAME_OTHERS
@@ -479,7 +479,7 @@ class SegmentTab(SegmentForm):
     def _take_up(self, path: Path) -> None:
         """Restore earlier work, unless something was found that this would discard."""
         if self.controller.holds_image:
-            self.workspace.fail(COMMIT_FIRST)
+            self.workspace.fail(DRAFTS_FIRST)
         else:
             self.recovery.take_up(path)
 
