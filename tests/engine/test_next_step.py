@@ -97,6 +97,16 @@ def test_a_constant_image_asks_for_another_channel(others, advice):
     assert step.in_options.endswith(advice)
 
 
+def test_fields_seen_from_above_are_no_glass():
+    """Patches all over: no pixel is far from the background, since that differs everywhere."""
+    rng = np.random.default_rng(0)
+    fields = ndi.gaussian_filter(rng.normal(0, 1, (1, 300, 300)), (0, 9, 9))
+    land = 100 + 20 * fields / fields.std() + rng.normal(0, 2, fields.shape)
+    step = seen(land).next_step(nothing(land), AutomaticSettings())
+    assert "glass" not in step.in_options
+    assert "Nothing here looks like an object to the model." in step.in_options
+
+
 def test_glass_of_a_slide_asks_for_another_region():
     rng = np.random.default_rng(0)
     glass = np.clip(rng.normal(242, 1.5, (3, 200, 200)), 0, 255).astype(np.uint8)

@@ -32,6 +32,9 @@ CLEAR = 5.0
 """Times the noise by which a spot differs from the background."""
 COMPACT = 0.4
 """Share of its box that a spot fills at least: scratches and edges fill less."""
+BROAD, PATCHY = 4.0, 0.5
+"""Sigma in pixels of a blur, and what it leaves, in units of the noise, of patches: of noise it
+leaves 0.2 to 0.4, of photographs from above, a terrain or cells 0.6 and more."""
 SPARSE = 0.2
 """Share of the plane that spots cover at most: more is texture."""
 MANY, MISSED = 20, 0.75
@@ -237,8 +240,13 @@ class _Ground:
 
     @property
     def is_even(self) -> bool:
-        """Whether no more of it differs from the background than of noise."""
-        return bool(np.mean(np.abs(self.raised) > CLEAR) < 1e-4)
+        """Whether no more of it differs from the background than of noise, nor over many pixels.
+
+        Fields seen from above differ everywhere, so no pixel is far from the rest.
+        """
+        if np.mean(np.abs(self.raised) > CLEAR) >= 1e-4:
+            return False
+        return bool(np.std(ndi.gaussian_filter(self.raised, BROAD)) < PATCHY)
 
     def spots(self, sign: int) -> _Spots:
         """What stands out in one direction; none where that is texture."""
