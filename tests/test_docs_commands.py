@@ -173,7 +173,7 @@ def fill_folder():
 
 
 def fill_with_scans(photo):
-    """Three slices, frames of ultrasound and one of their pictures, and clicks in them."""
+    """Three slices, frames of ultrasound and one of their pictures, clicks and a box in them."""
     import nibabel
 
     from tests.io.test_dicom import write_slice
@@ -184,6 +184,10 @@ def fill_with_scans(photo):
     write_slice(Path("cine.dcm"), planes, 1, **cine)
     write_slice(Path("picture.dcm"), planes[0], 1, Modality="US", PixelSpacing=None)
     shutil.copy("stack.csv", "clicks.csv")
+    rows = [("0", "rectangle", str(number), 0, y, x) for number, (y, x) in enumerate(BOX)]
+    with Path("cine-boxes.csv").open("w", newline="") as file:
+        header = ("index", "shape-type", "vertex-index", "axis-0", "axis-1", "axis-2")
+        csv.writer(file).writerows([header, *rows])
 
 
 BOX = [(10, 20), (10, 60), (50, 60), (50, 20)]

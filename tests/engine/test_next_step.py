@@ -11,13 +11,15 @@ from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.settings import AutomaticSettings
 
 
-def star_field(count=120, side=320, seed=0):
+def star_field(count=120, side=320, seed=0, brightest=300):
     """Sources of a median of 11 pixels above three times the noise, and where they are."""
     rng = np.random.default_rng(seed)
     image = np.zeros((side, side))
     at = rng.uniform(6, side - 6, (count, 2))
     y, x = np.mgrid[:side, :side]
-    for (top, left), peak in zip(at, np.exp(rng.uniform(*np.log((50, 300)), count)), strict=True):
+    for (top, left), peak in zip(
+        at, np.exp(rng.uniform(*np.log((50, brightest)), count)), strict=True
+    ):
         image += peak * np.exp(-((y - top) ** 2 + (x - left) ** 2) / 2)
     return image + 1000 + rng.normal(0, 10, image.shape), at
 
@@ -29,6 +31,31 @@ def seen(values, others=None):
 
 def nothing(values):
     return np.zeros(values.shape[-2:], np.uint32)
+
+
+def test_dim_stars_beside_bright_ones_are_advised_for():
+    """By default a spot has at least a fifth of the range, of which bright stars take most."""
+    image, at = star_field(count=36, side=160, brightest=3000)
+    step = seen(image).next_step(nothing(image), AutomaticSettings())
+    assert 0 < step.settings["maxima_height"] < 0.1
+    assert (
+        "maxima_height"
+        not in seen(star_field()[0])
+        .next_step(nothing(star_field()[0]), AutomaticSettings())
+        .settings
+    )
+    predictor = Predictor(load_model("tiny"))
+    predictor.set_image(image)
+    usual = {name: value for name, value in step.settings.items() if name != "maxima_height"}
+    met = [
+        sum(labels[tuple(np.round(point).astype(int))] > 0 for point in at)
+        for labels in (
+            segment_everything(predictor, AutomaticSettings(**settings)).labels
+            for settings in (usual, step.settings)
+        )
+    ]
+    assert met[0] < 0.5 * len(at)
+    assert met[1] > 0.7 * len(at)
 
 
 def test_sources_of_a_star_field_have_a_median_of_11_pixels():
@@ -95,6 +122,16 @@ def test_a_constant_image_asks_for_another_channel(others, advice):
     step = seen(image, others).next_step(nothing(image), AutomaticSettings())
     assert step.in_options.startswith("What the model reads is 7 everywhere.")
     assert step.in_options.endswith(advice)
+
+
+def test_fields_seen_from_above_are_no_glass():
+    """Patches all over: no pixel is far from the background, since that differs everywhere."""
+    rng = np.random.default_rng(0)
+    fields = ndi.gaussian_filter(rng.normal(0, 1, (1, 300, 300)), (0, 9, 9))
+    land = 100 + 20 * fields / fields.std() + rng.normal(0, 2, fields.shape)
+    step = seen(land).next_step(nothing(land), AutomaticSettings())
+    assert "glass" not in step.in_options
+    assert "Nothing here looks like an object to the model." in step.in_options
 
 
 def test_glass_of_a_slide_asks_for_another_region():

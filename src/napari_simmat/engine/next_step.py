@@ -32,6 +32,11 @@ CLEAR = 5.0
 """Times the noise by which a spot differs from the background."""
 COMPACT = 0.4
 """Share of its box that a spot fills at least: scratches and edges fill less."""
+BROAD, PATCHY = 4.0, 0.5
+"""Sigma in pixels of a blur, and what it leaves, in units of the noise, of patches: of noise it
+leaves 0.2 to 0.4, of photographs from above, a terrain or cells 0.6 and more."""
+LOWEST = 0.02
+"""Share of the range above which spots are advised at least; of less there is noise."""
 SPARSE = 0.2
 """Share of the plane that spots cover at most: more is texture."""
 MANY, MISSED = 20, 0.75
@@ -197,6 +202,8 @@ def _towards(spots: _Spots, missed: int, settings: AutomaticSettings) -> NextSte
         "quality": 0.3,
         "stability": 0.5,
     }
+    if spots.faint < settings.maxima_height:
+        wanted["maxima_height"] = max(LOWEST, round(0.7 * spots.faint, 2))
     if settings.min_area > area / 2:
         wanted["min_area"] = max(1, int(area / 4))
     is_small = width < NARROWEST
@@ -209,12 +216,20 @@ def _towards(spots: _Spots, missed: int, settings: AutomaticSettings) -> NextSte
 
 
 class _Spots(NamedTuple):
-    """Compact regions that are brighter (sign 1) or darker (-1) than the background."""
+    """Compact regions that are brighter (sign 1) or darker (-1) than the background.
+
+    Attributes
+    ----------
+    faint
+        How far the faintest stand out, as a share of the range of the plane: one of twenty does
+        less.
+    """
 
     sign: int
     width: NDArray[np.float64]
     area: NDArray[np.float64]
     pixels: list[tuple[NDArray[np.intp], NDArray[np.intp]]]
+    faint: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,8 +252,13 @@ class _Ground:
 
     @property
     def is_even(self) -> bool:
-        """Whether no more of it differs from the background than of noise."""
-        return bool(np.mean(np.abs(self.raised) > CLEAR) < 1e-4)
+        """Whether no more of it differs from the background than of noise, nor over many pixels.
+
+        Fields seen from above differ everywhere, so no pixel is far from the rest.
+        """
+        if np.mean(np.abs(self.raised) > CLEAR) >= 1e-4:
+            return False
+        return bool(np.std(ndi.gaussian_filter(self.raised, BROAD)) < PATCHY)
 
     def spots(self, sign: int) -> _Spots:
         """What stands out in one direction; none where that is texture."""
@@ -257,7 +277,10 @@ class _Ground:
             width.append(2 * math.sqrt(count / math.pi))
             area.append(count)
             pixels.append((y + rows.start, x + columns.start))
-        return _Spots(sign, np.array(width), np.array(area, float), pixels)
+        low, high = np.percentile(self.raised, (0.1, 99.9))
+        peaks = [float(np.max(self.raised[at] * sign)) for at in pixels]
+        faint = float(np.percentile(peaks, 5) / max(high - low, CLEAR)) if peaks else 1.0
+        return _Spots(sign, np.array(width), np.array(area, float), pixels, faint)
 
 
 def _background(plane: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -6,6 +6,7 @@ import shutil
 from typing import get_args
 
 import pytest
+from npe2 import PluginManager
 
 from napari_simmat.checkpoints.registry import find_model
 from napari_simmat.engine.settings import Compute
@@ -83,6 +84,21 @@ def test_preferences_changed_in_the_tab_are_in_napari(ready, page):
     assert page.segment.overlap == "overwrite"
     assert "contours" in page.config_path.read_text()
     assert "show_helpers: true" in page.config_path.read_text()
+
+
+def test_preferences_are_followed_after_a_plugin_came(ready, page, tmp_path, monkeypatch):
+    """napari then forgets its pages, and its dialog shows new ones."""
+    napari_settings = pytest.importorskip("napari.settings")
+    monkeypatch.setattr(napari_settings, "_CFG_PATH", str(page.config_path))
+    napari_settings._clear_plugin_settings_cache()
+    PluginManager.instance().events.plugins_registered.emit(set())
+    ready.qtbot.waitUntil(lambda: not ready.tab._follow_later.isActive())
+    new = napari_settings.get_plugin_settings(PLUGIN)
+    assert new is not page
+    new.segment.look = "contours"
+    ready.qtbot.waitUntil(lambda: ready.tab.drawing.look == "contours")
+    page.segment.look = "filled by class"
+    assert not ready.tab._follow_later.isActive()
 
 
 def test_preferences_are_followed_until_the_tab_is_closed(ready, page):

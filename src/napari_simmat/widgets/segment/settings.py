@@ -60,26 +60,51 @@ class Preferences:
 
     def __init__(self) -> None:
         self._page = _napari_page()
-        self.names = () if self._page is None else tuple(type(self._page).model_fields)
+        self._follow: Callable[..., object] | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The choices that are here."""
+        return () if self._page is None else tuple(type(self._page).model_fields)
 
     def over(self, settings: TabSettings) -> TabSettings:
         """`settings` with what napari has."""
+        self._renew()
         return _replaced(settings, {name: getattr(self._page, name) for name in self.names})
 
     def change(self, values: Mapping[str, Any]) -> None:
         """Set those of `values` that are here; napari writes them to its file."""
+        self._renew()
         for name in set(self.names) & set(values):
             setattr(self._page, name, values[name])
 
     def connect(self, follow: Callable[..., object]) -> None:
-        """Call `follow` after each change, whoever made it."""
+        """Call `follow` after each change, whoever made it, and where plugins come or go."""
+        self._follow = follow
         if self._page is not None:
             self._page.events.connect(follow)
+        for changed in _plugin_events():
+            changed.connect(follow)
 
-    def disconnect(self, follow: Callable[..., object]) -> None:
+    def disconnect(self) -> None:
         """Undo `connect`."""
-        if self._page is not None:
+        if self._page is not None and self._follow is not None:
+            self._page.events.disconnect(self._follow)
+        for changed in _plugin_events():
+            changed.disconnect(self._follow, missing_ok=True)
+        self._follow = None
+
+    def _renew(self) -> None:
+        """Take up the page that napari made anew: it does where plugins come or go."""
+        page = _napari_page()
+        if page is self._page:
+            return
+        follow = self._follow
+        if follow is not None and self._page is not None:
             self._page.events.disconnect(follow)
+        if follow is not None and page is not None:
+            page.events.connect(follow)
+        self._page = page
 
 
 def _napari_page() -> Any | None:
@@ -89,6 +114,13 @@ def _napari_page() -> Any | None:
         return get_plugin_settings(PLUGIN).segment
     except (ImportError, KeyError):
         return None
+
+
+def _plugin_events() -> tuple[Any, ...]:
+    from npe2 import PluginManager
+
+    events = PluginManager.instance().events
+    return events.plugins_registered, events.enablement_changed
 
 
 def settings_file() -> Path:

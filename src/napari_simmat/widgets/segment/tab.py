@@ -146,7 +146,7 @@ class SegmentTab(SegmentForm):
         """Stop the threads, and give back keys, events and the preview."""
         self._draw_later.stop()
         self._follow_later.stop()
-        self._preferences.disconnect(self._on_preferences)
+        self._preferences.disconnect()
         self.viewer.mouse_double_click_callbacks.remove(self._on_double_click)
         self.viewer.dims.events.current_step.disconnect(self._show_plane)
         for part in (
