@@ -48,6 +48,7 @@ FIRST_AXIS_HINT = (
     f"{FIRST_AXIS} under Channels."
 )
 AS_BEFORE = "Channels {parts} are taken, as on the image before. Choose others under Channels."
+PROPOSED = "Channels {names} are taken: they show most. Choose others under Channels."
 DISPLAYED = "Displayed: {shown}. Segmented: {used}."
 USE_DISPLAYED = "Use what is displayed"
 CLEAREST = "Clearest structure:"
@@ -110,6 +111,7 @@ class ChannelsForm(QWidget):
         self._value: Sources = ()
         self._by_hand = False
         self._ranked: tuple[str, tuple[int, ...]] = "", ()
+        self._proposed: Sources = ()
         self.remembered: list[RememberedChannels] = []
         self.names: tuple[str, ...] = ()
         self.slots: list[ComboBox] = []
@@ -146,13 +148,12 @@ class ChannelsForm(QWidget):
         self.shown = text_label("muted")
         inside = QWidget()
         self.details = QWidget()
-        below = (self.ranking, self.first_axis)
-        rows = vbox(self._grid, self.add, *below, parent=inside, spacing=2)
+        rows = vbox(self._grid, self.add, self.first_axis, parent=inside, spacing=2)
         rows.setAlignment(self.add, Qt.AlignmentFlag.AlignLeft)
         self.section = CollapsibleSection("Channels", inside)
         self.remark, self.hint = text_label("warning"), text_label("muted")
         self.notes = QWidget()
-        notes = (self.remark, self.hint, self.shown, self.displayed)
+        notes = (self.remark, self.ranking, self.hint, self.shown, self.displayed)
         vbox(*notes, parent=self.notes, spacing=2)
         vbox(self.section, self.notes, parent=self.details, spacing=2)
         self.lone = QElidingLabel()
@@ -232,9 +233,23 @@ class ChannelsForm(QWidget):
         found = [titles.get(LayerChannel(layer, part), "") for part in self._ranked[1]]
         for label, title in zip(self.pictures, found, strict=False):
             label.setToolTip(title)
-        names = format_list(title.rpartition(" · ")[2] for title in found)
-        self.use_ranked.setText(USE_RANKED.format(names))
         self._show()
+
+    def propose(self) -> bool:
+        """Choose the channels that are best seen, unless somebody has said which; whether it did.
+
+        Without a name that a model knows the first ones are taken, which may show nothing.
+        """
+        layer, parts = self._ranked
+        number = self._mapping_number()
+        is_guessed = number is not None and bool(self._mappings[number].remark)
+        first = tuple(LayerChannel(layer, part) for part in range(len(parts)))
+        if self._by_hand or not is_guessed or not parts or self._value != first:
+            return False
+        self._proposed = tuple(LayerChannel(layer, part) for part in parts)
+        if self._proposed != first:
+            self.set_value(self._proposed)
+        return self._proposed != first
 
     def show_displayed(self, sources: Sources) -> None:
         """Offer what the viewer shows, if that is something else than what is chosen."""
@@ -312,7 +327,7 @@ class ChannelsForm(QWidget):
         keys = {info.content or info.key: info.key for info in self._layers}
         if layer in infos:
             keys[infos[layer].content or layer] = layer
-        for names, contents, parts in self.remembered:
+        for names, contents, parts, _ in self.remembered:
             if names != self.names or not keys.keys() >= {*contents}:
                 continue
             layers = [keys[content] for content in contents]
@@ -328,17 +343,18 @@ class ChannelsForm(QWidget):
         return ()
 
     def _like_before(self, mapping: ChannelMapping) -> Sources:
-        """The sources of a mapping; where it takes the first channels, those chosen last.
+        """The sources of a mapping; where it takes the first of many channels, those chosen last.
 
-        They are taken by their numbers, if the image has so many.
+        They are taken by their numbers, on an image of as many channels.
         """
         counts = {each.key: each.shape[0] for each in self._layers if each.channels_first}
         key = mapping.sources[0].layer
         if counts.get(key, len(self.names)) != len(self.names):
-            for names, contents, parts in self.remembered:
+            for names, contents, parts, count in self.remembered:
                 numbers = [-1 if part is None else part for part in parts]
                 is_of_one_layer = len({*contents}) == 1 and min(numbers) >= 0
-                if is_of_one_layer and names == self.names and max(numbers) < counts[key]:
+                is_alike = names == self.names and count in (0, counts[key])
+                if is_of_one_layer and is_alike and max(numbers) < counts[key]:
                     return tuple(LayerChannel(key, part) for part in parts)
         return mapping.sources
 
@@ -347,7 +363,9 @@ class ChannelsForm(QWidget):
         if not self._named and None not in self._value and self.problem() is None:
             contents = {each.key: each.content or each.key for each in self._layers}
             pairs = [(contents[each.layer], each.part) for each in self._value if each]
-            entry = RememberedChannels(self.names, *map(tuple, zip(*pairs, strict=True)))
+            counts = {each.key: each.shape[0] for each in self._layers if each.channels_first}
+            count = counts.get(next(each.layer for each in self._value if each), 0)
+            entry = RememberedChannels(self.names, *map(tuple, zip(*pairs, strict=True)), count)
             others = [each for each in self.remembered if each != entry]
             self.remembered = [entry, *others][:MOST_REMEMBERED]
 
@@ -394,7 +412,9 @@ class ChannelsForm(QWidget):
 
     def _on_ranked(self) -> None:
         layer, parts = self._ranked
-        self.set_value([LayerChannel(layer, part) for part in parts])
+        ranked = tuple(LayerChannel(layer, part) for part in parts)
+        first = tuple(LayerChannel(layer, part) for part in range(len(parts)))
+        self.set_value(first if self._value == ranked else ranked)
 
     def _on_first_axis(self, on: bool) -> None:
         if (stack := self._stack()) is not None:
@@ -521,7 +541,12 @@ class ChannelsForm(QWidget):
             return False
         if stack is None or not stack.channels_first or stack.key != key:
             return False
-        return tuple(LayerChannel(key, part) for part in parts) != self._value
+        ranked = tuple(LayerChannel(key, part) for part in parts)
+        other = tuple(range(3)) if self._value == ranked else parts
+        titles = {source: title for title, source in self._channels}
+        found = (titles.get(LayerChannel(key, part), "").rpartition(" · ")[2] for part in other)
+        self.use_ranked.setText(USE_RANKED.format(format_list(found)))
+        return ranked == self._proposed or self._value != ranked
 
     def _remark(self) -> str:
         """What the user should check in the choice, or empty."""
@@ -537,4 +562,8 @@ class ChannelsForm(QWidget):
         if number is None and not self._by_hand:
             parts = dict.fromkeys(str(source.part) for source in chosen)
             return AS_BEFORE.format(parts=format_list(parts))
+        if self._proposed == self._value:
+            titles = {source: title for title, source in self._channels}
+            names = [titles.get(each, "").rpartition(" · ")[2] for each in chosen]
+            return PROPOSED.format(names=format_list(names))
         return remark or mapping_remark(chosen, self._layers)

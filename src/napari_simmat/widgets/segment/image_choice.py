@@ -24,7 +24,7 @@ from napari_simmat.widgets.layer_data import (
     ranked_array,
 )
 from napari_simmat.widgets.segment.form_choice import FormChoice
-from napari_simmat.widgets.segment.images_in_view import image_before
+from napari_simmat.widgets.segment.images_in_view import image_before, is_black, stretch
 from napari_simmat.widgets.segment.workspace import Workspace
 from napari_simmat.widgets.worker import BackgroundJob, Worker, later
 
@@ -228,7 +228,28 @@ class ImageChoice(QObject):
 
     def _on_ranked(self, ranked: list[RankedPlane]) -> None:
         self.form.set_ranked(self._ranked[0], ranked)
+        session = self._workspace.session
+        is_begun = session is not None and (len(session.history) > 0 or bool(session.drafts))
+        if not is_begun and not self.is_held():
+            self.form.propose()
+            self._show_on_canvas()
         self._show_displayed()
+
+    def _show_on_canvas(self) -> None:
+        """Show one of the chosen channels, if the canvas shows another one of the same layer."""
+        chosen = [each for each in self.form.value() if each is not None and each.part is not None]
+        images = {layer_key(layer): layer for layer in self._workspace.images}
+        layer = images.get(chosen[0].layer) if chosen else None
+        if layer is None or layer.rgb or not layer_info(layer).channels_first:
+            return
+        dims = self._viewer.dims
+        axis = dims.ndim - layer.ndim
+        parts = [each.part for each in chosen if each.layer == chosen[0].layer]
+        if axis not in dims.displayed and dims.current_step[axis] not in parts:
+            dims.set_current_step(axis, parts[0])
+            stretch(layer)
+        elif is_black(layer):
+            stretch(layer)
 
     def _displayed(self) -> tuple[Any, ...]:
         inputs = self.form.inputs
