@@ -26,7 +26,6 @@ from tests.annotation.test_channel_choice import (
     parts,
     whole,
 )
-from tests.nightly import nightly_but
 from tests.widgets.hands import Hands
 from tests.widgets.scenes import CENTERS, discs, gray, iou
 

@@ -126,8 +126,8 @@ class RememberedChannels(NamedTuple):
     """`LayerInfo.content` of the layer of each."""
     parts: tuple[int | None, ...]
     """`LayerChannel.part` of each."""
-    count: int = 0
-    """Channels of the image, of which they were chosen; 0 if that is not known."""
+    among: int = 0
+    """How many channels the image had; 0 if that is not known."""
 
 
 class ChannelMapping(NamedTuple):

@@ -49,6 +49,10 @@ FIRST_AXIS_HINT = (
 )
 AS_BEFORE = "Channels {parts} are taken, as on the image before. Choose others under Channels."
 PROPOSED = "Channels {names} are taken: they show most. Choose others under Channels."
+APART = "These bands lie up to {:.0f} pixels apart: masks follow one of them."
+REGISTER = "Register the bands"
+FAR = 1.0
+"""Pixels between two bands from which on they are to be moved onto each other."""
 DISPLAYED = "Displayed: {shown}. Segmented: {used}."
 USE_DISPLAYED = "Use what is displayed"
 CLEAREST = "Clearest structure:"
@@ -97,6 +101,8 @@ class ChannelsForm(QWidget):
     changed = Signal()
     first_axis_named = Signal(str, bool)
     """The user says of a layer, by its key, whether its first axis is channels."""
+    registration_wanted = Signal()
+    """The user wants the chosen channels to be moved onto each other."""
     displayed_wanted = Signal()
     """The user wants the channels that the viewer shows."""
 
@@ -146,6 +152,9 @@ class ChannelsForm(QWidget):
         self.displayed = Button(USE_DISPLAYED)
         self.displayed.clicked.connect(self.displayed_wanted)
         self.shown = text_label("muted")
+        self.apart, self.register = text_label("warning"), Button(REGISTER)
+        self.register.clicked.connect(self.registration_wanted)
+        self._apart: tuple[str, float] = "", 0.0
         inside = QWidget()
         self.details = QWidget()
         rows = vbox(self._grid, self.add, self.first_axis, parent=inside, spacing=2)
@@ -153,7 +162,8 @@ class ChannelsForm(QWidget):
         self.section = CollapsibleSection("Channels", inside)
         self.remark, self.hint = text_label("warning"), text_label("muted")
         self.notes = QWidget()
-        notes = (self.remark, self.ranking, self.hint, self.shown, self.displayed)
+        notes = (self.remark, self.ranking, self.apart, self.register)
+        notes += (self.hint, self.shown, self.displayed)
         vbox(*notes, parent=self.notes, spacing=2)
         vbox(self.section, self.notes, parent=self.details, spacing=2)
         self.lone = QElidingLabel()
@@ -264,6 +274,12 @@ class ChannelsForm(QWidget):
         self._offers = offers
         self._show_offer()
 
+    def show_apart(self, layer: str, pixels: float) -> None:
+        """Say how far the chosen channels of a layer, by its key, lie from each other."""
+        self._apart = layer, pixels
+        self.apart.setText(APART.format(pixels))
+        self._show()
+
     def set_busy(self, busy: bool) -> None:
         """Offer nothing else while objects of the image are looked for or looked over."""
         self._is_busy = busy
@@ -350,10 +366,10 @@ class ChannelsForm(QWidget):
         counts = {each.key: each.shape[0] for each in self._layers if each.channels_first}
         key = mapping.sources[0].layer
         if counts.get(key, len(self.names)) != len(self.names):
-            for names, contents, parts, count in self.remembered:
+            for names, contents, parts, among in self.remembered:
                 numbers = [-1 if part is None else part for part in parts]
                 is_of_one_layer = len({*contents}) == 1 and min(numbers) >= 0
-                is_alike = names == self.names and count in (0, counts[key])
+                is_alike = names == self.names and among in (0, counts[key])
                 if is_of_one_layer and is_alike and max(numbers) < counts[key]:
                     return tuple(LayerChannel(key, part) for part in parts)
         return mapping.sources
@@ -364,8 +380,9 @@ class ChannelsForm(QWidget):
             contents = {each.key: each.content or each.key for each in self._layers}
             pairs = [(contents[each.layer], each.part) for each in self._value if each]
             counts = {each.key: each.shape[0] for each in self._layers if each.channels_first}
-            count = counts.get(next(each.layer for each in self._value if each), 0)
-            entry = RememberedChannels(self.names, *map(tuple, zip(*pairs, strict=True)), count)
+            among = counts.get(next(each.layer for each in self._value if each), 0)
+            layers, parts = zip(*pairs, strict=True)
+            entry = RememberedChannels(self.names, layers, parts, among)
             others = [each for each in self.remembered if each != entry]
             self.remembered = [entry, *others][:MOST_REMEMBERED]
 
@@ -478,6 +495,10 @@ class ChannelsForm(QWidget):
             self.section.set_title(self._summary())
         self.section.setVisible(self._has_choice() or stack is not None)
         self.ranking.setVisible(self._offers_ranked(stack))
+        layer, pixels = self._apart
+        is_of_layer = all(each and each.layer == layer for each in self._value)
+        for part in (self.apart, self.register):
+            part.setVisible(pixels >= FAR and is_of_layer)
         self._offers = False
         self._show_offer()
         remark = self._remark()

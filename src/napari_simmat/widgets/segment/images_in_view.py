@@ -16,8 +16,8 @@ _SHOWN_PERCENTS = (0.1, 99.9)
 """Percentiles that are shown black and white: single hot pixels are brighter."""
 _SAMPLED = 1024
 """Rows and columns, about, of what is shown that are looked at."""
-_DARK = 0.02
-"""Share of the contrast below which the brightest of what is shown is black for the eye."""
+BLACK, DIM = 0.02, 0.3
+"""Shares of the contrast below which the brightest that is shown is black for the eye, or dim."""
 VIEWED = 4
 """How many times longer the view is than an object that the user has zoomed in on."""
 COMPACT = 0.6
@@ -85,14 +85,14 @@ def area_in_view(viewer: Viewer, geometry: ImageGeometry) -> float | None:
     return COMPACT * (side / VIEWED) ** 2
 
 
-def is_black(layer: Image) -> bool:
+def is_black(layer: Image, share: float = BLACK) -> bool:
     """Whether nothing is to be seen of an image in the plane that the viewer shows of it."""
     values = _shown_values(layer)
     if layer.rgb or values is None:
         return False
     low, high = layer.contrast_limits
     brightest = float(np.percentile(values, _SHOWN_PERCENTS[1]))
-    return brightest <= low + _DARK * (high - low) or is_even(layer)
+    return brightest <= low + share * (high - low) or is_even(layer)
 
 
 def is_even(layer: Image) -> bool:

@@ -236,6 +236,8 @@ class SegmentTab(SegmentForm):
             (self.channel_panel.derived, self.channel_tools.derive),
             (self.channel_panel.registered, self.channel_tools.register),
             (status.accepted, workspace.accept),
+            (status.other_accepted, workspace.accept_other),
+            (self.channels.registration_wanted, lambda: self.channel_tools.register()),
         ):
             for slot in slots:
                 signal.connect(slot)
@@ -305,7 +307,7 @@ class SegmentTab(SegmentForm):
                 self.folder_panel.folder_chosen,
                 lambda path: perform(lambda: folder.choose_folder(path)),
             ),
-            (folder.proposed, self.folder_panel.captures.offer),
+            (folder.pattern_wanted, self.folder_panel.folder.set_value),
             (self.folder_panel.order_chosen, lambda on: perform(lambda: folder.order(on))),
             (self.welcome.sample_chosen, self.open_sample),
             (self.welcome.tour_wanted, self.begin_tour),
