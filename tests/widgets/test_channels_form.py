@@ -407,3 +407,10 @@ def test_ready_is_not_said_of_a_black_canvas(window, even):
     window.push(window.tab.status.offer)
     assert layer.contrast_limits[1] < 300
     assert window.status.text.startswith("Ready")
+
+
+def test_choice_by_hand_is_named_by_its_channels(form):
+    form.set_inputs(RGB)
+    form.set_layers([layer("bands", (48, 8, 9), channels_first=True)])
+    choose(form.slots[0], "bands · 47")
+    assert form.image.currentText() == "bands: 47, 1, 2"

@@ -41,7 +41,6 @@ from napari_simmat.widgets.controls import (
 
 CHOOSE_MODEL = "Choose a model."
 NO_IMAGE = "no image is open"
-BY_SLOTS = "as chosen below"
 FIRST_AXIS = "First axis is channels"
 FIRST_AXIS_HINT = (
     "The first axis of {name} counts as {count} planes: if they are channels, tick "
@@ -525,7 +524,7 @@ class ChannelsForm(QWidget):
         self.image.addItems([mapping.title for mapping in self._mappings])
         number = self._mapping_number()
         if number is None:
-            self.image.addItem(BY_SLOTS if self._layers else NO_IMAGE)
+            self.image.addItem(self._described() if self._layers else NO_IMAGE)
             number = len(self._mappings)
         self.image.setCurrentIndex(number)
         is_choice = self.image.count() > 1
@@ -533,6 +532,15 @@ class ChannelsForm(QWidget):
         self.lone.setToolTip(self.lone.text())
         self.image.setVisible(is_choice)
         self.lone.setVisible(not is_choice)
+
+    def _described(self) -> str:
+        """A choice by hand in words: ``bands: 42, 41, 39``, or the names of its layers."""
+        titles = {source: title for title, source in self._channels}
+        chosen = list(dict.fromkeys(titles.get(each, "") for each in self._value if each))
+        layers, parts = zip(*(each.partition(" · ")[::2] for each in chosen or [""]), strict=True)
+        if len({*layers}) == 1 and all(parts):
+            return f"{layers[0]}: {', '.join(parts)}"
+        return " + ".join(chosen) or NO_IMAGE
 
     def _show_first_axis(self, stack: LayerInfo | None) -> None:
         """Ask whether the first axis of a layer is its channels, as long as nobody has said it."""

@@ -110,7 +110,8 @@ class PlaneStatus(QObject):
         """Prompts of the same object on another plane would be committed as another object."""
         elsewhere = session.prompt_state.off(plane)
         new = [each for each in elsewhere.planes() if elsewhere.edited_on(each) is None]
-        if not new or self._propagation.result is not None:
+        # Of what is linked over time, clicks on two frames tell which link is meant.
+        if not new or self._propagation.result is not None or session.time_axis is not None:
             return ""
         return OPEN_ELSEWHERE.format(planes=plane_names(new), key=shortcut_text("propagate"))
 

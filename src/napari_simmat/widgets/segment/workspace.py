@@ -268,6 +268,9 @@ class Workspace(QObject):
         if moved:  # its pixels may have another shape now
             self._views.clear()
             session.clear_predictions()
+        if before.name != geometry.name and session.editor is not None:
+            classes = self.classes.layer(session.editor)
+            outputs.follow_name(session.editor.layer, classes, before.name, geometry.name)
         self._carry(before, geometry)  # at once: napari warns if it draws layers of unlike units
         if moved or self.prompt_layers.points is None:
             self.show_prompts(session.prompt_state)
