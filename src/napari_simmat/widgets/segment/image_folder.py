@@ -47,6 +47,7 @@ _NAMED = 3
 """Older files that are named; the others are counted."""
 _AHEAD_RANK = 3
 """Behind the planes of the image that is open."""
+AS_CAPTURES, ONE_BY_ONE = "Read as captures", "Each file by itself"
 CHOOSE_FOLDER = "Choose a folder of images first."
 NO_LIST = "The Batch tab has no images: choose some there first."
 LISTING = "Looking for images"
@@ -126,8 +127,8 @@ class ImageFolder(QObject):
     """A `Status`."""
     changed = Signal()
     """The list, the current image, or `busy`."""
-    proposed = Signal(str)
-    """A pattern of captures that the names in the folder look like; empty if they do not."""
+    pattern_wanted = Signal(str)
+    """A pattern of captures that the user wants to read in place of the folder."""
     encoded_ahead = Signal(object, object)
     """The request and the folder of the next image, when it was encoded."""
 
@@ -262,8 +263,16 @@ class ImageFolder(QObject):
         self.changed.emit()
 
     def _take(self, listed: ImageList) -> None:
-        self.proposed.emit(listed.proposal)
-        self._save(partial(self._begin, listed, self.current))
+        if not listed.proposal:
+            self._save(partial(self._begin, listed, self.current))
+            return
+        status = Status("nothing", listed.found, offer=AS_CAPTURES, other=ONE_BY_ONE)
+        self._workspace.offer(
+            status,
+            partial(self.pattern_wanted.emit, listed.proposal),
+            lambda: self._save(partial(self._begin, listed, self.current)),
+        )
+        self.changed.emit()
 
     def _begin(self, listed: ImageList, saved: FolderImage | None) -> None:
         """Open the first image of a list that is not done; the one that was just saved is."""

@@ -646,6 +646,14 @@ def name_after_image(objects: Labels, classes: Labels | None, image: str) -> Non
             classes.name = CLASSES + _named_after(objects)
 
 
+def follow_name(objects: Labels, classes: Labels | None, before: str, image: str) -> None:
+    """Name the layers of an image after it once it was renamed, if they were named after it."""
+    if objects.name == f"{OBJECTS} of {before}":
+        objects.name = f"{OBJECTS} of {image}"
+        if classes is not None:
+            classes.name = CLASSES + _named_after(objects)
+
+
 def _named_after(objects: Labels) -> str:
     """What the name of an objects layer says about its image, such as `` of coins``."""
     start = f"{OBJECTS} of "
