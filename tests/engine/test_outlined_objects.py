@@ -9,15 +9,18 @@ from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
 from napari_simmat import Predictor, load_model, segment_everything
+from napari_simmat.engine import decoder_tuning
 from napari_simmat.engine.automatic_generator import Instances
 from napari_simmat.engine.automatic_tiles import segment_tiles_job
 from napari_simmat.engine.coordinates import InputTransform
+from napari_simmat.engine.kind_learning import learn_kind
 from napari_simmat.engine.result import Result
 from napari_simmat.engine.settings import AutomaticSettings
 from napari_simmat.evaluation.metrics import pairwise_iou
 from napari_simmat.models.network import DecodedMasks
 from napari_simmat.models.spec import Model
 from napari_simmat.progress import finish
+from tests.engine.test_decoder_tuning import large_and_small
 
 BY_TINY = AutomaticSettings(by="tiny")
 SIZE = 96, 120
@@ -166,3 +169,27 @@ def test_model_that_came_without_tiny_says_so():
     finish(predictor.open_image_job(two_discs()[0]))
     with pytest.raises(ValueError, match="not loaded with tiny"):
         segment_everything(predictor, BY_TINY)
+
+
+@pytest.mark.parametrize("reads_angles", [False, True])
+def test_objects_teach_the_decoder_that_finds_for_another_model(reads_angles, monkeypatch):
+    """Of large and small discs three large ones are shown, and small ones as ground."""
+    monkeypatch.setattr(decoder_tuning, "STEPS", 20)
+    image, large, small = large_and_small()
+    ids = np.unique(large)[1:]
+    shown = np.where(np.isin(large, ids[:3]), large, 0)
+    if reads_angles:
+        predictor = Predictor(foundation("polarization"), "cpu")
+        finish(predictor.open_image_job(np.stack([image] * 4), 0))
+    else:
+        predictor = Predictor(foundation(), "cpu")
+        finish(predictor.open_image_job(image))
+    kind = learn_kind(predictor, shown, np.isin(small, np.unique(small)[1:6]), by="tiny")
+    assert kind.decoder is not None
+    before, after = (
+        segment_everything(predictor, BY_TINY, kind=each).labels for each in (None, kind)
+    )
+    wrong = [len(np.unique(each[small > 0])) - 1 for each in (before, after)]
+    met = (pairwise_iou(after.astype(np.int32), large).max(0) > 0.75).sum()
+    assert met >= len(ids) - 1
+    assert wrong[1] < wrong[0] - 3

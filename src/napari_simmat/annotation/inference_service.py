@@ -27,7 +27,7 @@ from napari_simmat.engine.image_stack import ChannelStack
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.refinement import ALL_PIECES, candidate_masks
 from napari_simmat.engine.remote import local_device
-from napari_simmat.engine.settings import Compute
+from napari_simmat.engine.settings import BY_TINY, Compute
 from napari_simmat.progress import Job, Steps, as_part
 
 if TYPE_CHECKING:
@@ -180,7 +180,8 @@ class InferenceService:
         model was taught. With words in the settings, they and the objects of a lesson on the same
         plane say what to look for. If only the ground of a lesson has changed, the masks are those
         of before, weighed anew. A second look is left to `look_again_job`. `tiny`'s decoder is
-        tuned on a lesson; micro-sam's, where `settings.uses_decoder`, heeds neither.
+        tuned on a lesson, whichever model outlines what it finds; micro-sam's, where
+        `settings.uses_decoder`, heeds neither.
         Uses a predictor of its own, because clicks may be predicted in between.
         """
         predictor = yield from self._job_predictor(request, same_image=False)
@@ -195,7 +196,8 @@ class InferenceService:
         seen = SeenPlane.of(predictor.stack, request.plane)
         if seeds is not None:
             settings = replace(settings, by="clicks")
-        if spec.base.embedded or not settings.uses_decoder(spec):
+        heeds = spec.base.embedded or settings.by == BY_TINY
+        if heeds or not settings.uses_decoder(spec):
             kind = kind or known_kind(predictor, settings)
             if lesson is not None:
                 kind = yield from as_part(_learn_job(predictor, lesson, settings), 0, 0.7)
@@ -568,6 +570,7 @@ def _learn_job(
     from napari_simmat.engine.kind_learning import learn_kind_job
 
     by = "decoder" if settings.uses_decoder(predictor.model.spec) else "clicks"
+    by = settings.by if settings.by == BY_TINY else by
     job = learn_kind_job(predictor, lesson.labels, lesson.ground, lesson.plane, by=by)
     return (yield from job)
 

@@ -14,7 +14,8 @@ from napari_simmat.engine.automatic_postprocessing import MaskCandidates, PixelB
 from napari_simmat.engine.coordinates import InputTransform
 from napari_simmat.engine.decoder_tuning import tune_decoder_job
 from napari_simmat.engine.object_kind import ObjectKind
-from napari_simmat.engine.settings import LOOKS_THRESHOLDS, AutomaticSettings
+from napari_simmat.engine.outlined_objects import seen_by_tiny_job
+from napari_simmat.engine.settings import BY_TINY, LOOKS_THRESHOLDS, AutomaticSettings
 from napari_simmat.models.expected_size import ExpectedSize
 from napari_simmat.models.object_decoder import ObjectDecoder
 from napari_simmat.progress import Job, Progress, finish
@@ -47,7 +48,7 @@ def learn_kind(
         Of what is drawn at random.
     by
         How such objects are to be found, as in `AutomaticSettings`: `tiny`'s decoder is tuned on
-        them unless they are found by clicks.
+        them unless they are found by clicks. Of another model it is with ``"tiny"``.
 
     Raises
     ------
@@ -78,13 +79,16 @@ def learn_kind_job(
             raise ValueError(f"Labels and ground must have the size of a plane; got {size}.")
     enlarged = enlargement(predictor, PixelBox(0, 0, height, width))
     yield Progress(0, 1, "learning from the objects")
-    if by == "clicks" or not isinstance(predictor.model.decoder, ObjectDecoder):
+    has_decoder = isinstance(predictor.model.decoder, ObjectDecoder)
+    if by == "clicks" or not (has_decoder or by == BY_TINY):
         image = None if ground is None else unit_planes(predictor, plane)
         return ObjectKind.of(labels, enlarged, image, ground, seed)
     kind = ObjectKind.of(labels, enlarged)
     objects = np.searchsorted(np.unique(labels[labels > 0]), labels, side="right")
     objects = np.where(labels > 0, objects, 0)
-    decoder = yield from tune_decoder_job(predictor, objects.astype(np.int32), ground, plane, seed)
+    seen = yield from seen_by_tiny_job(predictor, plane, PixelBox(0, 0, height, width))
+    job = tune_decoder_job(seen.finder, objects.astype(np.int32), ground, seen.plane, seed)
+    decoder = yield from job
     return replace(kind, decoder=decoder)
 
 

@@ -9,7 +9,7 @@ needs one encoding and a prompt for each object, not one for each point of a gri
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,7 +62,7 @@ def outline_objects_job(
     keep
         Whether the model's embedding is cached.
     decoder
-        In place of the model's own, where that is `tiny`'s.
+        In place of `tiny`'s own.
 
     Returns
     -------
@@ -71,7 +71,8 @@ def outline_objects_job(
     """
     height, width = predictor.shape[-2:]
     box = box or PixelBox(0, 0, height, width)
-    found = yield from as_part(_find_job(predictor, plane, box, decoder), 0, FOUND)
+    seen = yield from seen_by_tiny_job(predictor, plane, box)
+    found = yield from as_part(find_objects_job(*seen, decoder), 0, FOUND)
     outlined = replace(found, known=[], _bits=[])
     with predictor.keeping_plane():
         encoding = predictor.encode_tile_job(plane, *box.slices, keep=keep)
@@ -84,18 +85,24 @@ def outline_objects_job(
     return outlined
 
 
-def _find_job(
-    predictor: Predictor, plane: tuple[int, ...], box: PixelBox, decoder: ObjectDecoder | None
-) -> Job[MaskCandidates]:
-    """What `tiny` finds: in the channels that the model reads, or in the colors made of them."""
+class Seen(NamedTuple):
+    """What `tiny` sees of a part of a plane: a predictor, and where the part is in its image."""
+
+    finder: Predictor
+    plane: tuple[int, ...]
+    box: PixelBox
+
+
+def seen_by_tiny_job(predictor: Predictor, plane: tuple[int, ...], box: PixelBox) -> Job[Seen]:
+    """Show `tiny` the channels that a model reads, or the colors that are made of them."""
     finder = yield from predictor.finder_job()
     if finder is predictor:
-        return (yield from find_objects_job(predictor, plane, box, decoder))
+        return Seen(predictor, plane, box)
     stack, inputs = predictor.stack, finder.model.spec.inputs
     if predictor.model.spec.transfer == "zeroshot":
         if finder.source != (stack,):
             yield from finder.read_job(stack.read_as(inputs), (stack,))
-        return (yield from find_objects_job(finder, plane, box))
+        return Seen(finder, plane, box)
     if finder.source != (stack, plane):  # once, as all parts are normalized as the whole
         colors = foundation_colors(predictor, stack.part(plane, slice(None), slice(None)))
         whole = ChannelStack.build(colors, inputs=inputs, channel_axis=0)
@@ -110,7 +117,7 @@ def _find_job(
     )
     beside = finder.sibling()
     yield from beside.read_job(part)
-    return (yield from find_objects_job(beside))
+    return Seen(beside, (), PixelBox(0, 0, *box.size))
 
 
 class _Outliner:
