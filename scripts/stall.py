@@ -410,7 +410,7 @@ class Run:
         button.click()
         self.spend(lambda: learning.learns)
         self.click("clicks while it learns")
-        button.click()
+        learning.cancel()
         self.until(lambda: learning.worker.running is None)
         self.viewer.layers.remove("objects")
         self.until(self.idle)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from learn import read
 from PIL import Image, ImageDraw
 from skimage.segmentation import find_boundaries
 
@@ -37,6 +38,7 @@ from napari_simmat.engine.channels.registration import (
 )
 from napari_simmat.engine.drawing import tint_objects, to_rgb
 from napari_simmat.engine.predictor import Predictor
+from napari_simmat.evaluation.metrics import pairwise_iou
 from napari_simmat.evaluation.protocols import UserProtocol
 from napari_simmat.evaluation.scores import PlaneMatches, plane_matches
 from napari_simmat.models.spec import Model, Normalization
@@ -62,6 +64,19 @@ DISPLACED_SENSORS = (
     ("multispectral", "ndvi", (2, 3), "NDVI"),
 )
 """Sensor, what is derived of which of its channels, and which of that is shown."""
+GALLERY = (
+    ("blood_smear", "smear_10"),
+    ("nanoshapes", "Cu-s-16_0005_jpg"),
+    ("development", "fluo2d_hela"),
+    ("development", "phase2d_bacteria"),
+    ("mars_rocks", "img_538"),
+    ("leaf_microct", "grid_10"),
+)
+"""Images of the gallery of all objects at once: good ones, then bad ones."""
+TITLES = {"fluo2d_hela": "HeLa nuclei", "phase2d_bacteria": "packed bacteria"}
+SEEN, PART = 400, 400
+"""Side of each in the gallery, and of what is shown of it at most."""
+RIGHT, WRONG, MISSED = (0, 229, 255), (255, 90, 54), (255, 214, 10)
 MEASURED = ("click", "box", "click+3")
 PROMPTS = ("prior", "click", "box", "corrected", "mask")
 
@@ -74,12 +89,16 @@ def main() -> int:
     parser.add_argument("--reliability", nargs="+", metavar=("PICTURE", "MODEL"))
     parser.add_argument("--channels", type=Path, metavar="PICTURE")
     parser.add_argument("--rig", type=Path, metavar="PICTURE")
+    parser.add_argument("--objects", type=Path, nargs=2, metavar=("PICTURE", "DEVELOPMENT"))
     parser.add_argument("--slide", type=Path, metavar="PICTURE")
     options = parser.parse_args()
     if options.slide:
         return draw_slide(options.slide)
     if options.rig:
         return draw_rig(options.rig)
+    if options.objects:
+        draw_objects(*options.objects)
+        return 0
     if options.channels:
         draw_channels(options.channels)
         return 0
@@ -111,6 +130,42 @@ def draw_rig(picture: Path) -> int:
         with Image.open(Path(folder, "rig.webp")) as both:
             save(both.convert("RGB").resize((2 * both.width, 2 * both.height)), picture)
     return status
+
+
+def draw_objects(picture: Path, development: Path) -> None:
+    """What *Everything* finds on images that the decoder never saw, and what not."""
+    predictor = Predictor(load_model("tiny"), "cpu")
+    sheet = Image.new("RGB", (3 * SEEN, 2 * SEEN))
+    for number, (source, name) in enumerate(GALLERY):
+        image = read(source, name, development)
+        finish(predictor.open_image_job(image.arrays, channel_axis=image.channel_axis))
+        found = finish(segment_everything_job(predictor)).labels.astype(np.int32)
+        truth = np.asarray(image.labels)
+        overlaps = pairwise_iou(found, truth)
+        met, right = overlaps.max(0, initial=0) >= 0.75, overlaps.max(1, initial=0) >= 0.75
+        ids, wanted = np.unique(found)[1:], np.unique(truth)[1:]
+        values = predictor.stack.normalized(())
+        top, left = ((side - min(side, PART)) // 2 for side in truth.shape)
+        part = slice(top, top + PART), slice(left, left + PART)
+        height, width = truth[part].shape
+        scale = SEEN // max(height, width)
+        color = to_rgb(values[:, *part].astype(np.float32)).repeat(scale, 0).repeat(scale, 1)
+        for labels, shown, rim in (
+            (truth, wanted[~met], MISSED),
+            (found, ids[~right], WRONG),
+            (found, ids[right], RIGHT),
+        ):
+            kept = np.where(np.isin(labels, shown), labels, 0)[part]
+            large = kept.repeat(scale, 0).repeat(scale, 1)
+            color[find_boundaries(large, mode="inner")] = rim
+        corner = (number % 3 * SEEN, number // 3 * SEEN)
+        sheet.paste(Image.fromarray(color), corner)
+        title = TITLES.get(name, source.replace("_", " "))
+        words = f"{title}: {met.sum()} of {len(met)}, {(~right).sum()} wrong"
+        draw = ImageDraw.Draw(sheet)
+        place = (corner[0] + 6, corner[1] + 5)
+        draw.text(place, words, "white", stroke_width=2, stroke_fill="black", font_size=18)
+    sheet.save(picture, quality=80)
 
 
 def draw_slide(picture: Path) -> int:

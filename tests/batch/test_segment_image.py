@@ -21,6 +21,7 @@ from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.settings import AutomaticSettings, ChannelSelection
 from napari_simmat.io.readers import read_labels
+from napari_simmat.progress import finish
 from tests.batch.folders import segment_task, write_record
 
 
@@ -96,6 +97,23 @@ def test_segment_auto_labels_count_on_by_plane(stack, tmp_path, predictor):
         assert (labels[tuple(one["plane"])] == one["label"]).sum() == one["pixels"]
     assert record.request.settings.automatic == AUTOMATIC.for_model(predictor.model.spec)
     assert record.request.prompts == ()
+
+
+def test_segment_by_tiny_names_it_in_the_record(stack, tmp_path, monkeypatch):
+    """Another `tiny` would find others, so that a run of before is not gone on with."""
+    tiny = load_model("tiny")
+    spec = replace(tiny.spec, instance_decoder="none")
+    predictor = Predictor(replace(tiny, spec=spec, decoder=None), "cpu")
+    task = SegmentTask(stack, None, OutputFiles.of(stack, tmp_path / "out"))
+    config = SegmentConfig(model="tiny", automatic=AutomaticSettings(by="tiny"))
+    outcome = segment_task(task, predictor, config, resume=True)
+    assert outcome.objects >= 2
+    assert read_record(outcome.task.files.record).request.model.finder == tiny.fingerprint
+    assert segment_task(task, predictor, config, resume=True).status == "kept"
+    finder = finish(predictor.finder_job())
+    monkeypatch.setattr(finder, "model", replace(finder.model, fingerprint="another"))
+    with pytest.raises(ValueError, match="what differs: the model"):
+        segment_task(task, predictor, config, resume=True)
 
 
 def test_segment_extras_hold_the_same_objects(stack, tmp_path, predictor):

@@ -211,6 +211,32 @@ def test_canceled_run_goes_on_at_its_tile_with_resume(predictor, image, tmp_path
     assert not one.files.journal.exists()
 
 
+@pytest.mark.parametrize("by", ["decoder", "tiny"])
+def test_tiles_of_each_way_keep_their_promises(by, predictor, image, tmp_path):
+    """The same bytes at once and canceled in between; replayed; kept if they are there."""
+    config = replace(IN_TILES, automatic=AutomaticSettings(by=by, tile=128))
+    whole, one = (task(image, tmp_path / name) for name in ("whole", "out"))
+    made = segment(predictor, whole, config)
+    assert made.objects == 3
+    (tmp_path / "out").mkdir()
+    job = segment_loaded_job(load_task(one, config), predictor)
+    while not (one.files.journal / "done.json").exists():
+        next(job)
+    job.close()
+    recover_partial(one.files, finish=True)
+    assert segment(predictor, one, config, resume=True).objects == 3
+    assert segment(predictor, one, config, resume=True).status == "kept"
+    replay = replace(task(image, tmp_path / "again"), prompts=whole.files.record)
+    segment(predictor, replay, replace(IN_TILES, automatic=AutomaticSettings()))
+    assert read_record(replay.files.record).request == read_record(whole.files.record).request
+    kept = ("discs_labels.ome.zarr", "discs_objects.csv")
+    before, *others = (
+        {n: c for n, c in contents(tmp_path / name).items() if n.startswith(kept)}
+        for name in ("whole", "out", "again")
+    )
+    assert all(after == before for after in others)
+
+
 def test_canceled_run_of_other_settings_is_begun_anew(predictor, image, tmp_path):
     one = task(image, tmp_path / "out")
     (tmp_path / "out").mkdir()

@@ -97,8 +97,7 @@ def test_tuning_is_shown_step_by_step_and_can_be_left(
 ) -> None:
     job = tune_decoder_job(predictor, *shown)
     first, second = next(job), next(job)
-    assert (first.done, second.done) == (0, 1)
-    assert first.total > 40
+    assert first.done == 0 < second.done < 0.05 * second.total
     job.close()
 
 

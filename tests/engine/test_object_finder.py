@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from napari_simmat import Predictor, load_model, segment_everything
 from napari_simmat.engine import object_finder
 from napari_simmat.engine.automatic_postprocessing import MaskCandidates, PixelBox
-from napari_simmat.engine.object_finder import find_objects_job, zoomed
+from napari_simmat.engine.object_finder import Look, find_objects_job, zoomed
 from napari_simmat.engine.settings import AutomaticSettings
 from napari_simmat.evaluation.metrics import pairwise_iou
 from napari_simmat.models.spec import Model
@@ -149,8 +149,10 @@ def test_what_the_edge_of_a_part_cuts_is_left_to_the_next(
     scale = predictor.input_transform(image.shape).scale[0]  # so small an image is enlarged
     monkeypatch.setattr(object_finder, "PART_SIDE", 2 * 45 * scale)
     monkeypatch.setattr(object_finder, "PART_SHARED", 0)
-    whole = PixelBox(0, 0, *image.shape)
-    found, _ = finish(object_finder._scale_job(predictor, (), whole, 2.0, None))
+    look = Look.at(predictor)
+    look.left = look._pieces(predictor, 2.0)
+    finish(look.on_job(predictor))
+    found = look._found
     assert len([one for one in found if one.chance > 0.5]) >= 16
     assert not [one for one in found if 45 in (one.box.y1, one.box.x1)]
     assert not [one for one in found if 27 in (one.box.y0, one.box.x0)]
@@ -162,29 +164,49 @@ def test_wide_objects_are_not_enlarged(model: Model, monkeypatch: pytest.MonkeyP
     assert sum(each.quality > 0.5 for each in proposals(model, image).known) == 12
 
 
-def test_after_a_coarse_look_the_same_is_found_as_at_once(
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(object_finder, "PART_SIDE", 128)
+    monkeypatch.setattr(object_finder, "PART_SHARED", 32)
+
+
+def test_look_begins_where_one_is_and_coarsely(
     model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    image, _ = discs(9, rows=3, columns=4)
+    """Of 216 x 288 pixels the last corner: first the piece of each scale that holds it."""
+    small_pieces(monkeypatch)
+    image, _ = discs(22)
+    predictor = Predictor(model, "cpu")
+    finish(predictor.open_image_job(image))
+    height, width = image.shape
+    look = Look.at(predictor, near=(height - 1, width - 1))
+    first = look.left[:3]
+    assert [piece.zoom for piece in first] == sorted(piece.zoom for piece in first)
+    assert all((piece.box.y1, piece.box.x1) == image.shape for piece in first)
+    assert look.left[-1].box.y0 == look.left[-1].box.x0 == 0
+    finish(look.on_job(predictor, most=1))
+    assert len(look.left) == len(Look.at(predictor).left) - 1, "one piece at least"
+
+
+def test_many_looks_find_the_same_as_one_wherever_they_begin(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The objects are narrow, so that the plane is enlarged in the end, too."""
+    small_pieces(monkeypatch)
+    image, _ = discs(4, rows=8, columns=9)
     predictor = Predictor(model, "cpu")
     finish(predictor.open_image_job(image))
     assert not object_finder.looks_coarsely(predictor)
-    look = finish(object_finder.coarse_look_job(predictor))
-    coarse = set(look.found)
-    assert coarse
-    assert max(coarse) == 0.5
-    decoded: list[float] = []
-    scale_job = object_finder._scale_job
-
-    def noting(predictor, plane, box, zoom, decoder):
-        decoded.append(zoom)
-        return (yield from scale_job(predictor, plane, box, zoom, decoder))
-
-    monkeypatch.setattr(object_finder, "_scale_job", noting)
-    found = finish(object_finder.find_objects_job(predictor, before=look))
-    assert not coarse & set(decoded)
     whole = proposals(model, image)
-    assert len(found) == len(whole)
-    for number, (one, other) in enumerate(zip(found.known, whole.known, strict=True)):
-        assert (one.box, one.quality) == (other.box, other.quality)
+    look = Look.at(predictor, near=(100, 100))
+    looks = 0
+    while look.left:
+        before = len(look.left)
+        finish(look.on_job(predictor, most=20_000))
+        assert len(look.left) < before or look.left[0].zoom == object_finder.FINE_ZOOM
+        looks += 1
+        assert look.candidates.disjoint
+    assert looks > 3
+    found = look.candidates
+    assert found.known == whole.known
+    for number in range(len(found)):
         assert np.array_equal(found.mask(number), whole.mask(number))

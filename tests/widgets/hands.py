@@ -43,7 +43,8 @@ class Hands:
 
     What differs with and without a window is in the two classes below: `activate` brings the window
     to the front, `press`, `draw` and `tap` send the mouse and a key, at positions of the world, and
-    `press_mouse`, `move_mouse` and `release_mouse` what a press consists of.
+    `press_mouse`, `move_mouse` and `release_mouse` what a press consists of; `hold` keeps a key
+    down for these.
     """
 
     def __init__(self, viewer: Any, qtbot: Any) -> None:
@@ -317,11 +318,14 @@ class Headless(Hands):
         self.widget.activateWindow()
 
     def press(self, y: float, x: float, modifiers: Any = NONE) -> None:
-        known = {SHIFT: keys.SHIFT, CONTROL: keys.CONTROL}
-        self._modifiers = [known[modifiers]] if modifiers in known else []
+        self.hold(modifiers)
         self._mouse("mouse_press", y, x)
         self._mouse("mouse_release", y, x)
-        self._modifiers = []
+        self.hold(NONE)
+
+    def hold(self, modifiers: Any) -> None:
+        known = {SHIFT: keys.SHIFT, CONTROL: keys.CONTROL}
+        self._modifiers = [known[modifiers]] if modifiers in known else []
 
     def press_mouse(self, y: float, x: float) -> None:
         self._mouse("mouse_press", y, x)
@@ -454,6 +458,7 @@ class Window(Hands):
 
     precision = 1
     """Of the screen."""
+    _held = NONE
 
     @property
     def canvas(self) -> Any:
@@ -466,18 +471,21 @@ class Window(Hands):
         self._enter(True)
         QTest.mouseClick(self.canvas, LEFT, modifiers, self._on_canvas(y, x))
 
+    def hold(self, modifiers: Any) -> None:
+        self._held = modifiers
+
     def press_mouse(self, y: float, x: float) -> None:
         self._enter(True)
-        QTest.mousePress(self.canvas, LEFT, NONE, self._on_canvas(y, x))
+        QTest.mousePress(self.canvas, LEFT, self._held, self._on_canvas(y, x))
 
     def move_mouse(self, y: float, x: float) -> None:
         at = QPointF(self._on_canvas(y, x))
         everywhere = self.canvas.mapToGlobal(at)
-        event = QMouseEvent(QEvent.Type.MouseMove, at, everywhere, LEFT, LEFT, NONE)
+        event = QMouseEvent(QEvent.Type.MouseMove, at, everywhere, LEFT, LEFT, self._held)
         QApplication.sendEvent(self.canvas, event)
 
     def release_mouse(self, y: float, x: float) -> None:
-        QTest.mouseRelease(self.canvas, LEFT, NONE, self._on_canvas(y, x))
+        QTest.mouseRelease(self.canvas, LEFT, self._held, self._on_canvas(y, x))
 
     def draw(self, path: Sequence[tuple[float, float]], *, slowly: bool = False) -> None:
         self._enter(True)

@@ -4,9 +4,14 @@ import napari
 import numpy as np
 import pytest
 import tifffile
+from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QDialogButtonBox
 
 from napari_simmat.widgets.capture_offer import OFFER
 from napari_simmat.widgets.readers import get_reader
+from napari_simmat.widgets.segment.image_folder import AS_CAPTURES
+from napari_simmat.widgets.segment.images_in_view import DIM, is_black
 from tests.widgets.batch.test_tab import EVERYTHING, Batch
 from tests.widgets.dropping import drop
 from tests.widgets.scenes import CENTERS, discs, gray
@@ -33,15 +38,69 @@ def test_folder_is_gone_through_capture_by_capture(window, flight):
     panel = window.tab.folder_panel
     assert drop(panel.folder, flight)
     window.idle()
-    assert "_blue.tif" in panel.place.text(), "as single images at first"
-    assert panel.captures.text() == OFFER.format(PATTERN)
-    window.push(panel.captures)
+    assert "2 captures of the bands blue, green, red" in window.status.text
+    assert not window.viewer.layers, "nothing is opened before the answer"
+    window.push(window.tab.status.offer)
     assert panel.folder.value() == str(flight / PATTERN)
-    assert panel.captures.isHidden()
     assert panel.place.text() == "1 of 2, 1 seen, 2 done · IMG_0"
     image = window.viewer.layers["IMG_0"]
     assert image.data.shape == (3, *gray().shape)
     assert (window.workspace.objects.data > 0).any(), "with the labels beside the bands"
+
+
+def test_folder_that_looks_like_captures_may_be_single_images(window, flight):
+    window.open_widget()
+    panel = window.tab.folder_panel
+    panel.folder.path.clear()
+    QTest.keyClicks(panel.folder.path, str(flight))
+    QTest.keyClick(panel.folder.path, Qt.Key.Key_Return)
+    window.idle()
+    assert window.status.offer == AS_CAPTURES
+    window.push(window.tab.status.other)
+    assert "_blue.tif" in panel.place.text()
+    assert panel.folder.value() == str(flight)
+
+
+@pytest.fixture
+def drone(tmp_path):
+    """A capture of five dim bands of 12 bits, called by their wavelengths, the red one apart."""
+    folder = tmp_path / "drone"
+    folder.mkdir()
+    for number, nanometers in enumerate((475, 560, 668, 717, 842)):
+        values = (4 + 0.5 * number) * gray().astype(np.float64)
+        values = np.roll(values, (6, -4), axis=(0, 1)) if nanometers == 668 else values
+        tifffile.imwrite(folder / f"IMG_0_{nanometers}.tif", values.astype(np.uint16))
+        tifffile.imwrite(folder / f"IMG_1_{nanometers}.tif", values.astype(np.uint16) + 1)
+    return folder
+
+
+def test_bands_are_taken_by_wavelength_stretched_and_registered(window, drone):
+    window.open_widget()
+    window.tab.folder_panel.folder.set_value(str(drone))
+    window.idle()
+    window.push(window.tab.status.offer)
+    form, layer = window.tab.channels, window.viewer.layers["IMG_0"]
+    assert [each.part for each in form.value()] == [2, 1, 0], "red, green, blue"
+    assert not is_black(layer, DIM)
+    assert "up to 7 pixels apart" in form.apart.text()
+    assert form.apart.isVisible()
+    window.push(form.register)
+    dialog = window.tab.channel_tools.dialog
+    ok = dialog.findChild(QDialogButtonBox).button(QDialogButtonBox.StandardButton.Ok)
+    window.push(ok)
+    moved = [each.name for each in window.viewer.layers if "moved" in each.name]
+    assert len(moved) == 2, "green and blue onto red"
+    assert not form.apart.isVisible()
+    assert not form.register.isVisible()
+
+
+def test_bands_that_lie_on_each_other_are_not_registered(window, drone):
+    red = drone / "IMG_0_668.tif"
+    tifffile.imwrite(red, np.roll(tifffile.imread(red), (-6, 4), axis=(0, 1)))
+    window.open_widget()
+    window.tab.folder_panel.folder.set_value(str(drone / PATTERN))
+    window.idle()
+    assert not window.tab.channels.register.isVisible()
 
 
 def test_pattern_in_the_folder_field_can_be_changed(window, flight):

@@ -13,6 +13,8 @@ from qtpy.QtTest import QTest
 from napari_simmat.annotation.channel_choice import LayerChannel
 from napari_simmat.widgets import channels_form
 from napari_simmat.widgets.channels_form import ChannelsForm
+from napari_simmat.widgets.segment.images_in_view import is_black
+from napari_simmat.widgets.segment.plane_status import BLACK, EVEN
 from tests.annotation.test_channel_choice import (
     ANGLES,
     FIELDS,
@@ -24,7 +26,6 @@ from tests.annotation.test_channel_choice import (
     parts,
     whole,
 )
-from tests.nightly import nightly_but
 from tests.widgets.hands import Hands
 from tests.widgets.scenes import CENTERS, discs, gray, iou
 
@@ -189,12 +190,29 @@ def bands():
     return noise.clip(0, 255).astype(np.uint8)
 
 
+def numbers(window: Hands) -> list[int]:
+    """The numbers of the channels that are chosen."""
+    return [each.part for each in window.tab.channels.value()]
+
+
 def chosen(window: Hands) -> list[int]:
     """The numbers of the channels that are chosen, also as the lists show them."""
     form = window.tab.channels
     shown = [slot.currentText() for slot in form.slots]
     assert shown == [f"bands · {each.part}" for each in form.value()]
-    return [each.part for each in form.value()]
+    return numbers(window)
+
+
+def open_bands(window, bands, tmp_path, name="bands"):
+    """Open them as napari does: nobody has said which are to be segmented."""
+    path = tmp_path / f"{name}.tif"
+    tifffile.imwrite(path, bands, metadata={"axes": "CYX"})
+    with layer_source(path=str(path), reader_plugin="napari"):
+        layer = window.viewer.add_image(tifffile.imread(path), name=name)
+    if window.widget is None:
+        window.start()
+    window.idle()
+    return layer
 
 
 def choose_parts(window: Hands, *numbers: int) -> None:
@@ -207,24 +225,24 @@ def choose_parts(window: Hands, *numbers: int) -> None:
 @pytest.mark.slow
 def test_form_remembers_the_channels_of_each_image(window, bands):
     window.open(bands, name="bands", axis_labels=("channel", "y", "x"))
-    assert chosen(window) == [0, 1, 2]
-    choose_parts(window, 42, 41, 39)
+    assert chosen(window) == [42, 41, 39]
+    choose_parts(window, 41, 42, 39)
     other = window.viewer.add_image(gray(), name="other")
     window.idle()
     assert window.tab.channels.image.currentText() == "other"
     window.viewer.layers.remove(other)
     window.idle()
-    assert chosen(window) == [42, 41, 39]
+    assert chosen(window) == [41, 42, 39]
     assert not window.tab.channels.remark.isVisible()
     window.viewer.add_image(gray(), name="third")
     window.idle()
     choose(window.tab.channels.image, "bands (first axis = channels)")
     window.idle()
-    assert chosen(window) == [42, 41, 39]
+    assert chosen(window) == [41, 42, 39]
     window.close_widget()
     window.viewer.layers.remove("third")
     window.start()
-    assert chosen(window) == [42, 41, 39]
+    assert chosen(window) == [41, 42, 39]
     window.click(*CENTERS[0])
     assert iou(window.mask, discs()[1] == 1) > 0.85
 
@@ -263,34 +281,18 @@ def test_form_takes_the_one_stain_chosen_before(window):
     assert window.tab.channels.remark.text() == channels_form.AS_BEFORE.format(parts="1")
 
 
-@pytest.mark.parametrize("how", nightly_but(("ranked", "displayed"), "ranked"))
-def test_form_proposes_channels_that_are_seen(window, bands, tmp_path, how):
-    path = tmp_path / "bands.tif"
-    tifffile.imwrite(path, bands, metadata={"axes": "CYX"})
-    with layer_source(path=str(path), reader_plugin="napari"):
-        window.viewer.add_image(tifffile.imread(path), name="bands")
-    window.start()
+@pytest.mark.slow
+def test_form_offers_the_channel_that_is_displayed(window, bands, tmp_path):
+    open_bands(window, bands, tmp_path)
     form = window.tab.channels
-    form.section.set_open(True)
-    assert form.first_axis.isChecked(), "the file says so"
-    assert chosen(window) == [0, 1, 2]
-    if how == "ranked":
-        assert all(not picture.pixmap().isNull() for picture in form.pictures)
-        window.qtbot.waitUntil(lambda: form.use_ranked.height() > 9)
-        assert form.use_ranked.text() == "Use 42, 41, 39"
-        assert form.pictures[0].toolTip() == "bands · 42"
-        window.push(form.use_ranked)
-        assert chosen(window) == [42, 41, 39]
-        assert not form.ranking.isVisible()
-    else:
-        window.viewer.dims.set_current_step(0, 42)
-        window.idle()
-        assert form.shown.text().startswith("Displayed: bands · 42. Segmented: bands · 0, ")
-        window.push(form.displayed)
-        assert chosen(window) == [42, 42, 42]
-        assert not form.displayed.isVisible()
-    window.click(*CENTERS[0])
-    assert iou(window.mask, discs()[1] == 1) > 0.85
+    window.viewer.dims.set_current_step(0, 7)
+    window.idle()
+    assert form.shown.text().startswith("Displayed: bands · 7. Segmented: bands · 42, ")
+    window.viewer.dims.set_current_step(0, 39)
+    window.push(form.use_ranked)
+    window.push(form.displayed)
+    assert chosen(window) == [39, 39, 39]
+    assert not form.displayed.isVisible()
 
 
 def test_form_offers_layers_that_are_displayed_together(window):
@@ -318,7 +320,7 @@ def test_form_in_the_tab_takes_the_first_axis_for_channels(window, bands):
     window.open(bands, name="bands")
     form = window.tab.channels
     form.section.set_open(True)
-    box, titles = form.first_axis, ["bands · 0", "bands · 1", "bands · 2"]
+    box, titles = form.first_axis, ["bands · 42", "bands · 41", "bands · 39"]
     assert [slot.currentText() for slot in form.slots] == ["bands"] * 3
     press = QPoint(8, box.height() // 2), Qt.MouseButton.LeftButton
     QTest.mouseClick(box, press[1], pos=press[0])
@@ -349,3 +351,66 @@ def test_a_photo_in_use_stays_with_a_model_of_one_channel(qtbot):
     assert form.image.findText("gray") >= 0
     form.set_inputs(RGB)
     assert {each.layer for each in form.value()} == {PHOTO.key}
+
+
+def test_form_takes_and_shows_the_channels_that_show_something(window, bands, tmp_path):
+    layer = open_bands(window, bands, tmp_path)
+    form = window.tab.channels
+    assert chosen(window) == [42, 41, 39], "in place of three empty ones"
+    assert form.remark.text() == channels_form.PROPOSED.format(names="42, 41, 39")
+    assert window.viewer.dims.current_step[0] == 42
+    assert not is_black(layer)
+    assert window.status.text.startswith("Ready")
+    assert form.use_ranked.isVisible(), "to change them is one press, beside the warning"
+    assert form.use_ranked.text() == "Use 0, 1, 2"
+    window.click(*CENTERS[0])
+    assert iou(window.mask, discs()[1] == 1) > 0.85
+    window.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    window.push(form.use_ranked)
+    assert chosen(window) == [0, 1, 2]
+    window.push(form.use_ranked)
+    assert chosen(window) == [42, 41, 39]
+
+
+def test_form_keeps_the_channels_for_the_next_image_of_its_kind(window, bands, tmp_path):
+    open_bands(window, bands, tmp_path)
+    first = chosen(window)
+    other = np.concatenate([bands, bands[:1]])
+    open_bands(window, np.roll(bands, 1, axis=0), tmp_path, "next")
+    assert numbers(window) == first, "of as many channels"
+    open_bands(window, other, tmp_path, "another kind")
+    assert window.tab.channels.remark.text().startswith("Channels 42, 41, 39 are taken: they")
+
+
+def test_form_leaves_channels_alone_once_work_has_begun(window, bands, tmp_path):
+    window.open_widget()
+    ranking = window.tab.image_choice._ranking
+    held = []
+    ranking.returned.disconnect()
+    ranking.returned.connect(held.append)
+    open_bands(window, bands, tmp_path)
+    window.click(*CENTERS[0])
+    window.tab.image_choice._on_ranked(held[0])
+    assert chosen(window) == [0, 1, 2]
+    assert window.tab.channels.use_ranked.text() == "Use 42, 41, 39"
+
+
+@pytest.mark.parametrize("even", [False, True])
+def test_ready_is_not_said_of_a_black_canvas(window, even):
+    image = np.full_like(gray(), 7) if even else gray()
+    layer = window.open(image, name="dark", contrast_limits=(0, 100_000))
+    if even:
+        assert window.status.text.startswith(EVEN.format(image="dark"))
+        assert not window.status.offer
+        return
+    assert window.status.text == BLACK.format(image="dark")
+    window.push(window.tab.status.offer)
+    assert layer.contrast_limits[1] < 300
+    assert window.status.text.startswith("Ready")
+
+
+def test_choice_by_hand_is_named_by_its_channels(form):
+    form.set_inputs(RGB)
+    form.set_layers([layer("bands", (48, 8, 9), channels_first=True)])
+    choose(form.slots[0], "bands · 47")
+    assert form.image.currentText() == "bands: 47, 1, 2"

@@ -89,7 +89,7 @@ def changed(value: Any, hint: Any) -> Any:
     [
         (DEFAULT_CONFIG, FORM_SETTINGS),
         (TrainRequest(), ("name", "modality", "channels")),
-        (FileOptions(), ("pattern", *EXTRAS)),
+        (FileOptions(), ("pattern", *EXTRAS, "report")),
         (SeriesOptions(), ("propagate", "link", "objects", "link_axis")),
         (SegmentTableOptions(), ("statistics", "index", "all_channels", "object_class")),
         (ClusterOptions(), ("scheduler",)),
@@ -135,13 +135,15 @@ def test_field_texts_joins_lines_and_drops_markup():
     assert field_texts(TrainConfig)["steps"].endswith("Training can be stopped at any time.")
 
 
-def test_everything_form_offers_a_decoder_where_there_is_one(qtbot):
+def test_everything_form_offers_the_ways_of_a_model(qtbot):
     form = EverythingForm()
     qtbot.addWidget(form)
     by = form.options["by"]
     assert not form.rows.isRowVisible(by)
     form.show_model(replace(SAM, instance_decoder="here"))
     assert form.rows.isRowVisible(by)
+    own = by.model().item(by.findText("the model's decoder"))
+    assert own.isEnabled()
     assert form.options.shown("quality") == 0.5  # all that it finds
     asked: list[str] = []
     form.asked.connect(lambda: asked.append(form.value().by))
@@ -151,8 +153,12 @@ def test_everything_form_offers_a_decoder_where_there_is_one(qtbot):
     assert form.value().quality is None  # the model's own
     by.setCurrentIndex(by.findText("the model's decoder"))
     form.show_model(SAM)
-    assert not form.rows.isRowVisible(by)
+    assert not own.isEnabled()
     assert form.value().by == "auto"
+    assert form.options.shown("quality") == 0.88
+    by.setCurrentIndex(by.findText("tiny, outlined by the model"))
+    assert form.value().by == "tiny"
+    assert form.options.shown("quality") == 0.5
 
 
 @pytest.mark.parametrize(("option", "value"), [("points_per_side", 8), ("object_side", 20.0)])

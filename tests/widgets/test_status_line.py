@@ -91,3 +91,14 @@ def test_status_line_with_two_lines_keeps_its_height(qtbot):
         places.append(below.y())
     assert shown.heightForWidth(shown.width()) > 1.5 * line.fontMetrics().height()
     assert places[0] == places[1]
+
+
+def test_state_is_told_by_shape_too(qtbot):
+    line = StatusLine()
+    qtbot.addWidget(line)
+    signs = []
+    for kind in get_args(StatusKind):
+        line.set_value(Status(kind, "A sentence"))
+        line._show()
+        signs.append(line.dot.text())
+    assert len(set(signs)) == len(signs)

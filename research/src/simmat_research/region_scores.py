@@ -21,25 +21,21 @@ from torch.nn import functional
 
 from napari_simmat.datasets.labeled_image import ImageCache
 from napari_simmat.engine.object_finder import FINE_ZOOM, ZOOMS
-from napari_simmat.engine.object_regions import ObjectMaps, RegionTree, region_tree
+from napari_simmat.engine.object_regions import ObjectMaps, region_tree
 from napari_simmat.models.object_decoder import ObjectDecoder, RegionScore
 from napari_simmat.models.tiny import TinyNetwork
 from napari_simmat.progress import Job, Progress
 from napari_simmat.training.batches import UNKNOWN, is_known
+from napari_simmat.training.region_score import fit_score, hits, judged_regions
 from simmat_research.object_scenes import draw_object_scene
 from simmat_research.real_scenes import RealSource, image_plane
 from simmat_research.scene_pool import MEAN, STD, scene_drawer, stretched
 
-RIGHT, NEARLY = 0.75, 0.5
 MOST_REGIONS = 1500
 """Of an image at a scale."""
-MOST_UNKNOWN = 0.3
-"""Share of unknown pixels of a region that counts."""
 SIDES = 48, 1100
 """Sides in pixels of the network's input between which a scale is used."""
-STEPS, BATCH, RATE, DECAY, DROPOUT = 2500, 1024, 2e-3, 0.05, 0.1
-SOFTNESS, HARD_SHARE = 0.2, 0.7
-"""Width of the soft target around an IoU, and the share of the hard one."""
+STEPS, RATE = 2500, 2e-3
 DRAWN, DRAWN_VALIDATION = 300, 10
 """Scenes that are drawn; one of so many is for validation."""
 
@@ -175,19 +171,9 @@ def _regions(
         if max(labels.shape) * zoom > most or min(labels.shape) * zoom < least:
             continue
         maps = maps_of(network, decoder, image, zoom)
-        tree = region_tree(maps)
-        rows, columns = (
-            ((np.arange(new) + 0.5) * old / new).astype(int)
-            for new, old in zip(maps.inside.shape, labels.shape, strict=True)
-        )
-        truth = labels[rows][:, columns]
-        unknown = np.bincount(
-            tree.basins.ravel(), (truth == UNKNOWN).ravel(), minlength=tree.members.shape[1]
-        )
-        known = tree.members @ unknown < MOST_UNKNOWN * tree.area
-        chosen = np.flatnonzero(known)
-        chosen = np.random.default_rng(seed).permutation(chosen)[:MOST_REGIONS]
-        yield tree.measures[chosen], region_ious(tree, truth)[chosen]
+        measures, ious = judged_regions(region_tree(maps), labels)
+        chosen = np.random.default_rng(seed).permutation(len(ious))[:MOST_REGIONS]
+        yield measures[chosen], ious[chosen]
 
 
 @torch.inference_mode()
@@ -202,48 +188,17 @@ def maps_of(
     return ObjectMaps.of(decoder(network.features(values)), (height, width))
 
 
-def region_ious(tree: RegionTree, truth: NDArray[np.int32]) -> NDArray[np.float32]:
-    """IoU (N,) of each region with the object of `truth` (Y, X) that it meets best."""
-    known = np.maximum(truth, 0).astype(np.int64)
-    ids = int(known.max()) + 1
-    basins = tree.members.shape[1]
-    shared = np.bincount(
-        tree.basins.ravel().astype(np.int64) * ids + known.ravel(), minlength=basins * ids
-    )
-    together = tree.members @ shared.reshape(basins, ids)
-    sizes = np.bincount(known.ravel(), minlength=ids)
-    either = np.maximum(tree.area[:, None] + sizes[None] - together, 1)
-    best: NDArray[np.float32] = (together / either)[:, 1:].max(1, initial=0).astype(np.float32)
-    return best
-
-
 def train_score(score: RegionScore, regions: Regions, seed: int = 0) -> ScoreReport:
     """Train a score in place, calibrate it on the validation regions, and judge it on them."""
-    torch.manual_seed(seed)
-    rng = np.random.default_rng(seed)
     measures, iou = torch.tensor(regions.measures), torch.tensor(regions.iou)
-    hard = torch.stack([iou >= RIGHT, iou >= NEARLY], 1).float()
-    centers = torch.tensor([RIGHT, NEARLY])
-    soft = ((iou[:, None] - centers) / SOFTNESS + 0.5).clamp(0, 1)
-    target = HARD_SHARE * hard + (1 - HARD_SHARE) * soft
     train = np.flatnonzero(~regions.validation)
     _, index = np.unique(regions.source[train], return_inverse=True)
-    share = 1 / np.sqrt(np.bincount(index))[index]
-    share = share / share.sum()
     with torch.no_grad():
         score.mean.copy_(measures[train].mean(0))
         score.deviation.copy_(measures[train].std(0).clamp(min=1e-3))
-    optimizer = torch.optim.AdamW(score.parameters(), lr=RATE, weight_decay=DECAY)
-    cross = functional.binary_cross_entropy_with_logits
-    for step in range(STEPS):
-        for group in optimizer.param_groups:
-            group["lr"] = RATE * 0.5 * (1 + np.cos(np.pi * step / STEPS))
-        some = torch.tensor(train[rng.choice(len(train), BATCH, p=share)])
-        varied = functional.dropout(measures[some] - score.mean, DROPOUT) + score.mean
-        loss = cross(score(varied), target[some])
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
+    share = 1 / np.sqrt(np.bincount(index))[index]
+    fit_score(score, regions.measures[train], regions.iou[train], STEPS, RATE, seed, share)
+    hard = hits(iou)
     _calibrate(score, measures, hard, regions.validation)
     return _judged(score, measures, hard, regions.validation)
 

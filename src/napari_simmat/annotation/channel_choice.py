@@ -126,6 +126,8 @@ class RememberedChannels(NamedTuple):
     """`LayerInfo.content` of the layer of each."""
     parts: tuple[int | None, ...]
     """`LayerChannel.part` of each."""
+    among: int = 0
+    """How many channels the image had; 0 if that is not known."""
 
 
 class ChannelMapping(NamedTuple):

@@ -123,6 +123,8 @@ class Drafts:
         is_open = set(map(id, self.open))
         closed = [n for n, each in enumerate(self._found.drafts, 1) if id(each) not in is_open]
         table[closed] = 0
+        if self.labels.shape == shape_yx:
+            return np.asarray(table[self.labels])
         whole = np.zeros(shape_yx, np.uint32)
         rows, columns = self.labels.shape
         whole[:rows, :columns] = table[self.labels]

@@ -98,8 +98,8 @@ class InferenceService:
         self._remark: tuple[object, str] = ((), "")
         self._propagator: tuple[object, Propagator] | None = None
         self._proposed: tuple[object, MaskCandidates] | None = None
-        # What the decoder found at reduced scales, until it is looked at closely.
-        self._coarse: tuple[object, Look] | None = None
+        # What the decoder found of a large plane, until all of it was looked at.
+        self._looks: tuple[object, Look] | None = None
         self._ahead: OrderedDict[object, MaskCandidates] = OrderedDict()
         self._statistics: dict[tuple[object, ...], Statistics] = {}
 
@@ -189,7 +189,7 @@ class InferenceService:
         from napari_simmat.engine.kind_learning import known_kind, weigh_masks_job
         from napari_simmat.engine.mask_proposals import propose_masks_job
         from napari_simmat.engine.next_step import SeenPlane
-        from napari_simmat.engine.object_finder import coarse_look_job, looks_coarsely
+        from napari_simmat.engine.object_finder import AT_ONCE, Look, looks_coarsely
 
         spec = predictor.model.spec
         seen = SeenPlane.of(predictor.stack, request.plane)
@@ -209,9 +209,14 @@ class InferenceService:
         if seeds is None and self._proposed is not None and self._proposed[0] == key:
             candidates = self._proposed[1]
         else:
-            if by_decoder and spec.base.embedded and kind is None and looks_coarsely(predictor):
-                look = yield from coarse_look_job(predictor, request.plane)
-                self._coarse = key, look
+            is_alone = settings.by == "decoder" and spec.base.embedded and kind is None
+            if is_alone and looks_coarsely(predictor):
+                if self._looks is None or self._looks[0] != key:
+                    height, width = predictor.shape[-2:]
+                    near = request.center or (height / 2, width / 2)
+                    self._looks = key, Look.at(predictor, near=near)
+                look = self._looks[1]
+                yield from look.on_job(predictor, request.plane, most=AT_ONCE)
                 return Proposed(look.candidates, None, looks_again=True)
             job = propose_masks_job(predictor, settings, request.plane, seeds, kind=kind)
             candidates = yield from job
@@ -247,19 +252,25 @@ class InferenceService:
     ) -> Job[Proposed]:
         """Propose masks once more, by the size of the objects that the `first` look has found.
 
-        After a coarse look `tiny`'s decoder goes on at the finer scales. `propose_job` with the
-        same request and settings then gives these at once.
+        `tiny`'s decoder goes on with a large plane, piece by piece: what was found so far
+        `looks_again`. After the last look `propose_job` with the same request and settings gives
+        its masks at once.
         """
         predictor = yield from self._job_predictor(request, same_image=False)
         from napari_simmat.engine.automatic_generator import look_again_job
         from napari_simmat.engine.next_step import SeenPlane
-        from napari_simmat.engine.object_finder import find_objects_job
+        from napari_simmat.engine.object_finder import AT_ONCE, MORE
 
         settings = settings.for_model(predictor.model.spec)
         key = (request.encoding, settings.proposing, *_sought(None))
-        if self._coarse is not None and self._coarse[0] == key:
-            before, self._coarse = self._coarse[1], None
-            candidates = yield from find_objects_job(predictor, request.plane, before=before)
+        if self._looks is not None and self._looks[0] == key:
+            look = self._looks[1]
+            most = max(AT_ONCE, round(MORE * look.done))
+            yield from look.on_job(predictor, request.plane, most=most)
+            candidates = look.candidates
+            if look.left:
+                return Proposed(candidates, None, looks_again=True)
+            self._looks = None
         else:
             job = look_again_job(first, predictor, settings, request.plane, keep_all=True)
             candidates = yield from job
@@ -337,7 +348,7 @@ class InferenceService:
     def forget(self) -> None:
         """Drop the model, so that the next request loads it again."""
         self.predictor = self._model = None
-        self._image = self._propagator = self._proposed = self._coarse = None
+        self._image = self._propagator = self._proposed = self._looks = None
         self._ahead.clear()
         self._remark = ((), "")
 

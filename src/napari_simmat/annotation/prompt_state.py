@@ -135,6 +135,10 @@ class Prompts:
         masks = tuple(mask for mask in self.masks if mask not in other.masks)
         return replace(self.with_points(kept, outlines), masks=masks)
 
+    def within(self, other: Prompts) -> Prompts:
+        """The prompts that are also among `other`, whichever groups they are in."""
+        return self.without(self.without(other))
+
     def behind(self, others: Prompts) -> Prompts:
         """All prompts, these drawn after the `others`."""
         before = len(others.points)

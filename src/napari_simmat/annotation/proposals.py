@@ -40,8 +40,7 @@ BY_ITSELF = "It finds {met} of these {count} by itself."
 HARDLY = "Others like them will hardly be found: draw boxes around them."
 KNOWN = "{count} more {were} committed or rejected before."
 COMMIT_FOUND = (
-    "Commit (<key:commit>) writes them, Next doubtful (<key:next doubtful>) goes over them; More "
-    "settings filters them."
+    "Commit (<key:commit>) writes them, Doubtful (<key:next doubtful>) goes over them first."
 )
 LOOSEN = "Loosen the thresholds under More settings."
 

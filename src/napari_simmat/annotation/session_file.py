@@ -36,6 +36,8 @@ from napari_simmat.progress import Job, Progress
 KEPT_DAYS = 30
 """Files that were not restored are deleted after this time."""
 _LOCK = ".lock"
+_OWN = 8
+"""Hexadecimal digits that tell the sessions of an image apart."""
 _CHECKPOINT = r"[0-9a-f]{8}\.safetensors"
 _LEARNING = r"learning-[0-9a-f]{8}"
 """What follows the stem of a session file in the names of what was learned from it."""
@@ -103,16 +105,18 @@ class AutosaveFile:
     ) -> list[Callable[[], Job[None]]]:
         """What logs a change of the history, as `UndoStack` reports it: jobs to run in this order.
 
-        What a layer, that of `editor`, held before its first edit goes before that edit.
+        What the layer of `editor` held before its first edit goes before that edit, and objects
+        that were there before anything was done go first: else they would not be restored.
         """
         edit = value.edit if isinstance(value, Command) else None
-        if edit is None:
-            return [partial(self.append_job, what, value)]
         before = []
-        if edit.layer not in self.begun and editor is not None:
-            self.begun.add(edit.layer)
-            before = [*self.layer_jobs(editor, edit), *self._known_jobs(editor, edit)]
-        value = replace(value, edit=replace(edit, layer=self.key_of(edit.layer)))
+        if editor is not None and (edit is not None or editor.labels):
+            touched = edit or LayerEdit(editor.key)
+            if touched.layer not in self.begun:
+                self.begun.add(touched.layer)
+                before = [*self.layer_jobs(editor, touched), *self._known_jobs(editor, touched)]
+        if edit is not None:
+            value = replace(value, edit=replace(edit, layer=self.key_of(edit.layer)))
         return [*before, partial(self.append_job, what, value)]
 
     def anew_jobs(self, editor: LabelEditor) -> list[Callable[[], Job[None]]]:
@@ -187,11 +191,19 @@ def lock_of(path: Path) -> FileLock:
     return FileLock(path.with_suffix(_LOCK))
 
 
-def new_path(image: str) -> Path:
-    """Where to write a further session of an image, in the user's folder, which is made."""
-    path = user_folder("sessions") / f"{image}-{uuid4().hex[:8]}.jsonl"
+def new_path(image: str, home: str = "") -> Path:
+    """Where to write a further session of an image, in the user's folder, which is made.
+
+    `home` is `home_of` the folder of its results, if it has one.
+    """
+    path = user_folder("sessions") / f"{image}-{home}{uuid4().hex[:_OWN]}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def home_of(results: Path) -> str:
+    """Stands for the folder of an image's results in the name of a session file."""
+    return xxhash.xxh3_64_hexdigest(str(results.resolve()).encode("utf-8", "surrogateescape"))
 
 
 def identity_of(image: ImageValue, name: str) -> str:
@@ -218,9 +230,16 @@ def image_of(path: Path) -> str:
         raise ValueError(NO_HEADER.format(path.name)) from None
 
 
-def left_over(image: str) -> Path | None:
-    """The first of `all_left_over`; None for none."""
-    return next(iter(all_left_over(image)), None)
+def left_over(image: str, home: str = "") -> Path | None:
+    """The first of `all_left_over`; None for none.
+
+    With a `home` none that was done for results in another folder, where it belongs.
+    """
+    for path in all_left_over(image):
+        its_home = path.stem.rpartition("-")[2][:-_OWN]
+        if not home or its_home in ("", home):
+            return path
+    return None
 
 
 def all_left_over(image: str) -> list[Path]:

@@ -58,6 +58,14 @@ class UsedModel:
     name: str
     fingerprint: str
     base: str
+    finder: Annotated[str, OMIT_DEFAULT] = ""
+    """Fingerprint of `tiny` where that found the objects for it; else empty, and left out of the
+    file."""
+
+    @property
+    def contents(self) -> tuple[str, str]:
+        """What tells models apart, whatever their names."""
+        return self.fingerprint, self.finder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +109,7 @@ class Request:
             words
             for words, mine, theirs in (
                 ("the input", self.input.sha256, other.input.sha256),
-                ("the model", self.model.fingerprint, other.model.fingerprint),
+                ("the model", self.model.contents, other.model.contents),
                 ("the prompts", self.prompts, other.prompts),
                 ("the settings", self.settings, other.settings),
             )

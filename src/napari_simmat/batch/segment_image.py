@@ -31,7 +31,7 @@ from napari_simmat.engine.linking import Lineage, Node, link_objects_job, relabe
 from napari_simmat.engine.next_step import SeenPlane
 from napari_simmat.engine.prompts import LazyPrompts, Prompt
 from napari_simmat.engine.refinement import Refiner, pixel_of
-from napari_simmat.engine.settings import LinkSettings
+from napari_simmat.engine.settings import BY_TINY, LinkSettings
 from napari_simmat.engine.tile_journal import TileJournal
 from napari_simmat.engine.tissue import AUTO
 from napari_simmat.io.files import (
@@ -129,7 +129,7 @@ def segment_loaded_job(
     """
     start = time.monotonic()
     task, config, prompts = loaded.task, loaded.config, loaded.prompts
-    request = _request(loaded, predictor)
+    request = yield from _request_job(loaded, predictor)
     if resume and any(path.exists() for path in task.files):
         kept = _kept_outcome(task, request, loaded.seconds + time.monotonic() - start)
         if kept is not None:
@@ -437,10 +437,13 @@ def label_numbers(ids: Sequence[int | None]) -> list[int]:
     return [next(free) if number is None else number + shift for number in ids]
 
 
-def _request(loaded: LoadedImage, predictor: Predictor) -> Request:
+def _request_job(loaded: LoadedImage, predictor: Predictor) -> Job[Request]:
     """Everything that the result depends on; refuses prompts outside the image."""
     image, model, config = loaded.image, predictor.model, loaded.config
     check_inside(loaded)
+    finder = predictor
+    if loaded.prompts is None and config.automatic.by == BY_TINY:
+        finder = yield from predictor.finder_job()
     return Request(
         input=RecordedInput(
             file=loaded.task.image.name,
@@ -453,7 +456,10 @@ def _request(loaded: LoadedImage, predictor: Predictor) -> Request:
             channel_files=tuple(each.name for each in loaded.task.channel_files),
         ),
         model=UsedModel(
-            name=model.spec.name, fingerprint=model.fingerprint, base=model.spec.base.name
+            name=model.spec.name,
+            fingerprint=model.fingerprint,
+            base=model.spec.base.name,
+            finder="" if finder is predictor else finder.model.fingerprint,
         ),
         prompts=tuple(prompt.to_plain() for prompt in loaded.prompts or ()),
         settings=RecordedSettings(

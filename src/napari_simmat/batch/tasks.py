@@ -118,6 +118,21 @@ class _Writing(NamedTuple):
 
 
 class _TaskRunner:
+    """Runs tasks one by one, while the next images are read and the last results are written.
+
+    Attributes
+    ----------
+    share
+        What tells which images other runs have; None if this run has the folder alone.
+    claims
+        By number of a task, the right to write its outputs, from its reading on.
+    left, loading, writing
+        Numbers of tasks not begun, images that are read ahead, results on their way to the disk,
+        each in order.
+    disk_full
+        Whether a result found no room: no further task is begun then.
+    """
+
     def __init__(
         self,
         tasks: Sequence[SegmentTask],
@@ -139,6 +154,7 @@ class _TaskRunner:
         self.disk_full = False
 
     def run_job(self) -> Job[list[TaskOutcome]]:
+        """Run all; returns their outcomes in the order of the tasks."""
         reader = ThreadPoolExecutor(1, "simmat-reader")
         writer = ThreadPoolExecutor(1, "simmat-writer")
         try:
@@ -180,6 +196,7 @@ class _TaskRunner:
                 self.loading.append(_Loading(number, loading))
 
     def _wait_for_others_job(self) -> Job[None]:
+        """Write what is ready, then wait a moment for what other runs have."""
         while self._has_written:
             yield from self._write_job(self.writing[0].number)
         yield self.run.progress(self.left[0], "reading", Progress(0, 0, WAITING))
@@ -212,6 +229,7 @@ class _TaskRunner:
     def _finish(
         self, claim: Claim, result: SegmentedImage | TaskOutcome, loaded: LoadedImage
     ) -> TaskOutcome:
+        """Write a result, in the writer's thread."""
         outcome = finish_task(result, loaded, self.predictor.model.spec)
         claim.end(outcome)
         return outcome

@@ -1,30 +1,21 @@
 """The catalog of published foundations: SAM, SAM 2, MobileSAM, micro-sam's, MedSAM.
 
-Addresses and checksums are those of the publishers:
-
-- SAM: https://github.com/facebookresearch/segment-anything (``Model Checkpoints``);
-- SAM 2.1: ``checkpoints/download_ckpts.sh`` of https://github.com/facebookresearch/sam2; the
-  checksums are those that micro-sam downloads by (``micro_sam/v2/util.py``);
-- MobileSAM: ``weights/`` of https://github.com/ChaoningZhang/MobileSAM;
-- SAM 3 has no address here, its publisher asks for consent (`ON_REQUEST`);
-- micro-sam, PathoSAM, MedicoSAM: ``models`` of ``micro_sam/v1/util.py`` in
-  https://github.com/computational-cell-analytics/micro-sam;
-- MedSAM: https://zenodo.org/records/10689643, which publishes an MD5.
-
-Licenses were read in ``scripts/model_export`` and ``bioimageio/model_export.py`` of micro-sam
-(``LicenseId("CC-BY-4.0")``) and on https://huggingface.co/wanglab/medsam-vit-base in November 2026.
+The published ones are data, ``catalog.toml`` beside this file. SAM 3 has no address there, its
+publisher asks for consent (`ON_REQUEST`).
 
 Needs no torch.
 """
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from napari_simmat.io.files import hash_job
+from napari_simmat.io.plain import from_plain
 from napari_simmat.models.spec import Base, Channel, InputSize, ModelSpec, Normalization
 from napari_simmat.progress import Job
 
@@ -128,262 +119,18 @@ class PublishedWeights:
         return digest if algorithm == "sha256" else ""
 
 
-def _of_meta(architecture: str, file: str, sha256: str) -> PublishedWeights:
-    return PublishedWeights(
-        name=architecture,
-        architecture=architecture,
-        url=f"https://dl.fbaipublicfiles.com/segment_anything/{file}",
-        file=file,
-        checksum=f"sha256:{sha256}",
-        size=SIZES[architecture],
-        purpose="Trained on photographs. Any layer can feed any of its three channels.",
-        license="Apache-2.0",
-        author="Meta AI",
-        date="2023-04-05",
-        citation="Kirillov et al., Segment Anything, ICCV 2023, arXiv:2304.02643",
-        homepage="https://github.com/facebookresearch/segment-anything",
-    )
+def _published() -> dict[str, PublishedWeights]:
+    """The published files by model name, as ``catalog.toml`` lists them."""
+    text = Path(__file__).with_name("catalog.toml").read_text(encoding="utf-8")
+    rows = [
+        from_plain(PublishedWeights, {**shared, **model}, "catalog.toml")
+        for shared in tomllib.loads(text)["family"]
+        for model in shared.pop("models")
+    ]
+    return {row.name: row for row in rows}
 
 
-_META = (
-    (
-        "vit_b",
-        "sam_vit_b_01ec64.pth",
-        "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
-    ),
-    (
-        "vit_l",
-        "sam_vit_l_0b3195.pth",
-        "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
-    ),
-    (
-        "vit_h",
-        "sam_vit_h_4b8939.pth",
-        "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
-    ),
-)
-_SAM2 = {
-    "tiny": "7402e0d864fa82708a20fbd15bc84245c2f26dff0eb43a4b5b93452deb34be69",
-    "small": "6d1aa6f30de5c92224f8172114de081d104bbd23dd9dc5c58996f0cad5dc4d38",
-    "base_plus": "a2345aede8715ab1d5d31b4a509fb160c5a4af1970f199d9054ccfb746c004c5",
-    "large": "2647878d5dfa5098f2f8649825738a9345572bae2d4350a2468587ece47dd318",
-}
-"""SHA-256 by size."""
-
-
-def _of_sam2(size: str, sha256: str) -> PublishedWeights:
-    name = f"sam2.1_hiera_{size}"
-    return PublishedWeights(
-        name=name,
-        architecture=f"hiera_{size}",
-        url=f"https://dl.fbaipublicfiles.com/segment_anything_2/092824/{name}.pt",
-        file=f"{name}.pt",
-        checksum=f"sha256:{sha256}",
-        size=SIZES[f"hiera_{size}"],
-        purpose="Trained on photographs and films; it follows objects through stacks and time.",
-        preprocessing="sam2",
-        license="Apache-2.0",
-        author="Meta AI",
-        date="2024-09-29",
-        citation="Ravi et al., SAM 2: Segment Anything in Images and Videos, arXiv:2408.00714",
-        homepage="https://github.com/facebookresearch/sam2",
-    )
-
-
-class _Place(NamedTuple):
-    """Where a file is at an address, and its XXH128."""
-
-    place: str
-    xxh128: str
-
-
-_ZOO = "https://uk1s3.embassy.ebi.ac.uk/public-datasets/bioimage.io/{}/files/{}.pt"
-_SHARE = "https://owncloud.gwdg.de/index.php/s/{}/download"
-
-
-def _of_micro_sam(
-    name: str, address: str, weights: _Place, decoder: _Place, words: Mapping[str, str]
-) -> PublishedWeights:
-    architecture = name[:5]
-    beside = f"{architecture}_decoder"
-    return PublishedWeights(
-        name=name,
-        architecture=architecture,
-        url=address.format(weights.place, architecture),
-        file=f"{name}.pt",
-        checksum=f"xxh128:{weights.xxh128}",
-        size=SIZES[architecture],
-        size_is_published=False,
-        preprocessing="micro_sam",
-        decoder=PublishedDecoder(
-            url=address.format(decoder.place, beside),
-            file=f"{name}_decoder.pt",
-            checksum=f"xxh128:{decoder.xxh128}",
-        ),
-        **words,
-    )
-
-
-_MICROSCOPY = {
-    "license": "CC-BY-4.0",
-    "author": "Archit et al., University of Göttingen",
-    "citation": "Archit et al., Segment Anything for Microscopy, Nature Methods 2025, "
-    "doi:10.1038/s41592-024-02580-4",
-    "homepage": "https://github.com/computational-cell-analytics/micro-sam",
-}
-_LIGHT = {
-    **_MICROSCOPY,
-    "modality": "light microscopy",
-    "purpose": "Cells and nuclei in fluorescence, phase contrast and other light microscopy.",
-}
-_ELECTRON = {
-    **_MICROSCOPY,
-    "modality": "electron microscopy",
-    "purpose": "Mitochondria, nuclei and other roundish organelles in electron microscopy.",
-}
-_PATHOLOGY = {
-    # Of the authors' export of these models to BioImage.IO; the shared files name none.
-    "license": "CC-BY-4.0",
-    "author": "Griebel et al., University of Göttingen",
-    "citation": "Griebel et al., Segment Anything for Histopathology, arXiv:2502.00408",
-    "homepage": "https://github.com/computational-cell-analytics/patho-sam",
-    "modality": "histopathology",
-    "purpose": "Nuclei in stained tissue (H&E).",
-}
-_MEDICAL = {
-    "license": "not stated",
-    "author": "Archit et al., University of Göttingen",
-    "citation": "Archit et al., MedicoSAM, IEEE Transactions on Medical Imaging 2025, "
-    "doi:10.1109/TMI.2025.3644811",
-    "homepage": "https://github.com/computational-cell-analytics/medico-sam",
-    "modality": "medical images",
-    "purpose": "Organs and lesions in medical images, by clicks and boxes (MedicoSAM).",
-}
-
-_MICRO_SAM: tuple[
-    tuple[str, dict[str, str], tuple[tuple[str, tuple[str, str], tuple[str, str]], ...]], ...
-] = (
-    (
-        _ZOO,
-        _LIGHT,
-        (
-            (
-                "vit_t_lm",
-                ("faithful-chicken/1.1", "72ec5074774761a6e5c05a08942f981e"),
-                ("faithful-chicken/1.1", "3e914a5f397b0312cdd36813031f8823"),
-            ),
-            (
-                "vit_b_lm",
-                ("diplomatic-bug/1.2", "fe9252a29f3f4ea53c15a06de471e186"),
-                ("diplomatic-bug/1.2", "708b15ac620e235f90bb38612c4929ba"),
-            ),
-            (
-                "vit_l_lm",
-                ("idealistic-rat/1.2", "017f20677997d628426dec80a8018f9d"),
-                ("idealistic-rat/1.2", "2faeafa03819dfe03e7c46a44aaac64a"),
-            ),
-        ),
-    ),
-    (
-        _ZOO,
-        _ELECTRON,
-        (
-            (
-                "vit_t_em_organelles",
-                ("greedy-whale/1", "253474720c497cce605e57c9b1d18fd9"),
-                ("greedy-whale/1", "8f897c7bb93174a4d1638827c4dd6f44"),
-            ),
-            (
-                "vit_b_em_organelles",
-                ("noisy-ox/1.2", "f3bf2ed83d691456bae2c3f9a05fb438"),
-                ("noisy-ox/1.2", "bb6398956a6b0132c26b631c14f95ce2"),
-            ),
-            (
-                "vit_l_em_organelles",
-                ("humorous-crab/1.2", "810b084b6e51acdbf760a993d8619f2d"),
-                ("humorous-crab/1.2", "334877640bfdaaabce533e3252a17294"),
-            ),
-        ),
-    ),
-    (
-        _SHARE,
-        _PATHOLOGY,
-        (
-            (
-                "vit_b_histopathology",
-                ("sBB4H8CTmIoBZsQ", "ffd1a2cd84570458b257bd95fdd8f974"),
-                ("KO9AWqynI7SFOBj", "6a66194dcb6e36199cbee2214ecf7213"),
-            ),
-            (
-                "vit_l_histopathology",
-                ("IZgnn1cpBq2PHod", "b591833c89754271023e901281dee3f2"),
-                ("oIs6VSmkOp7XrKF", "46aab7765d4400e039772d5a50b55c04"),
-            ),
-            (
-                "vit_h_histopathology",
-                ("L7AcvVz7DoWJ2RZ", "bd1856dafc156a43fb3aa705f1a6e92e"),
-                ("1qAKxy5H0jgwZvM", "3ed9f87e46ad5e16935bd8d722c8dc47"),
-            ),
-        ),
-    ),
-    (
-        _SHARE,
-        _MEDICAL,
-        (
-            (
-                "vit_b_medical_imaging",
-                ("f5Ol4FrjPQWfjUF", "40169f1e3c03a4b67bff58249c176d92"),
-                ("ahd3ZhZl2e0RIwz", "9e498b12f526f119b96c88be76e3b2ed"),
-            ),
-        ),
-    ),
-)
-"""Address and words, and of each model its name, and the `_Place` of its two files."""
-
-PUBLISHED_WEIGHTS: dict[str, PublishedWeights] = {
-    row.name: row
-    for row in (
-        *(_of_meta(*row) for row in _META),
-        PublishedWeights(
-            name="vit_t",
-            architecture="vit_t",
-            url="https://raw.githubusercontent.com/ChaoningZhang/MobileSAM/"
-            "f706ad9c4eb7f219c00d9050e46328518ffb65d2/weights/mobile_sam.pt",
-            file="mobile_sam.pt",
-            checksum="sha256:6dbb90523a35330fedd7f1d3dfc66f995213d81b29a5ca8108dbcdd4e37d6c2f",
-            size=SIZES["vit_t"],
-            purpose="MobileSAM: SAM with a small image encoder, for computers without a GPU.",
-            license="Apache-2.0",
-            author="Zhang et al.",
-            citation="Zhang et al., Faster Segment Anything, arXiv:2306.14289",
-            homepage="https://github.com/ChaoningZhang/MobileSAM",
-        ),
-        *(_of_sam2(*row) for row in _SAM2.items()),
-        *(
-            _of_micro_sam(name, address, _Place(*weights), _Place(*decoder), words)
-            for address, words, files in _MICRO_SAM
-            for name, weights, decoder in files
-        ),
-        PublishedWeights(
-            name="medsam_vit_b",
-            architecture="vit_b",
-            url="https://zenodo.org/records/10689643/files/medsam_vit_b.pth?download=1",
-            file="medsam_vit_b.pth",
-            checksum="md5:3bb6db55bd0c9ca30b61248bca72f8d6",
-            size=SIZES["vit_b"],
-            size_is_published=False,
-            modality="medical images",
-            purpose="Organs and lesions in medical images, by boxes: MedSAM never saw a click.",
-            preprocessing="medsam",
-            license="Apache-2.0",  # of the authors' copy on Hugging Face
-            author="Ma et al., University of Toronto",
-            citation="Ma et al., Segment Anything in Medical Images, Nature Communications 2024, "
-            "doi:10.1038/s41467-024-44824-z",
-            homepage="https://github.com/bowang-lab/MedSAM",
-        ),
-    )
-}
-"""The published files by model name."""
+PUBLISHED_WEIGHTS = _published()
 
 
 class Preprocessing(NamedTuple):

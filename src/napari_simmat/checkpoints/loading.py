@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -113,7 +114,13 @@ def load_model_job(name_or_path: str | Path) -> Job[Model]:
     decoder = None if whole.decoder is None else _loaded_decoder(whole.decoder)
     yield Progress(100, 100, f"{whole.spec.name} is ready")
     return Model(
-        whole.spec, whole.network, whole.fingerprint, whole.pixels, whole.vocabulary, decoder
+        whole.spec,
+        whole.network,
+        whole.fingerprint,
+        whole.pixels,
+        whole.vocabulary,
+        decoder,
+        finder=partial(load_model_job, "tiny"),
     )
 
 

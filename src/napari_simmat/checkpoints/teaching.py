@@ -96,8 +96,7 @@ def save_taught_job(model: str | Path, kind: ObjectKind, path: str | Path) -> Jo
         if not spec.base.embedded:
             raise ValueError(OTHER_FOUNDATION.format(spec.base.name, path.name))
         spec = replace(spec, instance_decoder="here")
-        own = {name: each.half().cpu() for name, each in kind.decoder.state_dict().items()}
-        tensors |= with_decoder_names(own)
+        tensors |= with_decoder_names(kind.decoder.stored)
     pixels = None if kind.looks is None else kind.looks.pixels
     if pixels is not None and pixels_fault(pixels, spec):
         raise ValueError(OTHER_CHANNELS.format(spec.base.name, len(spec.channels), path.name))

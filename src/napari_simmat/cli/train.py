@@ -6,7 +6,7 @@ import ctypes
 import logging
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -48,11 +48,11 @@ _DRAWN = ("scenes", "scene-side")
 _IGNORED = {
     "with --few": ("practical", "devices", "nodes", "workers", "folder", "aims", *_FOLDER),
     "for drawn scenes": ("complete", "aims", *_SELECTION, *_FOLDER),
-    "with --aims": ("complete", *_SELECTION, *_FOLDER),
-    "without --few": ("complete",),
+    "with --aims": (*_SELECTION, *_FOLDER),
+    "without --few": (),
 }
 """The options that each kind of training would ignore."""
-FEW_TAKES = "--few takes --steps, --learning-rate and --seed; leave {} out."
+FEW_TAKES = "--few takes --steps, --learning-rate, --seed and --complete; leave {} out."
 
 
 @Parameter(name="*", group="Data")
@@ -98,14 +98,11 @@ class LearningOptions:
     few
         Adapt the base to the images from a few labeled objects, three at least, in about a
         minute; nothing is written if it is no better on objects left out. Of the training options
-        it takes steps, learning-rate and seed.
-    complete
-        With --few: all objects of the images are labeled, so what is not labeled is background.
+        it takes steps, learning-rate, seed and complete.
     """
 
     practical: Annotated[bool, FLAG] = False
     few: Annotated[bool, FLAG] = False
-    complete: Annotated[bool, FLAG] = False
 
 
 @Parameter(name="*")
@@ -240,10 +237,14 @@ def train(
         if f"--{name.replace('_', '-')}" in typed
     }
     if learning.few:
-        job = _learn_few_job(foundation, data, given, channels, learning.complete, place, output)
+        job = _learn_few_job(foundation, data, given, channels, place, output)
         _say_learned(report, report.finish(job), output)
         return
     config = practical_config(foundation.spec, **given) if learning.practical else training
+    if "--complete" in typed and not foundation.spec.base.embedded:
+        raise ValueError(NO_MEANING.format("--complete", f"on {foundation.spec.name}"))
+    if sensor:  # whoever draws knows all objects
+        config = replace(config, complete=True)
     dataset = report.finish(_read_dataset_job(data, draw_job, labeled, channels, config.seed))
     folder = state.folder or output.with_name(f"{output.stem}-training")
     places = Devices(
@@ -282,7 +283,6 @@ def _learn_few_job(
     data: str,
     given: Mapping[str, Any],
     channels: ChannelOptions,
-    complete: bool,
     place: PlaceOptions,
     output: Path,
 ) -> Job[FewShotResult]:
@@ -294,6 +294,8 @@ def _learn_few_job(
     from napari_simmat.training.few_shot import learn_objects_job
     from napari_simmat.training.tries import Tries
 
+    complete = given.get("complete", False)
+    given = {name: value for name, value in given.items() if name != "complete"}
     other = [name for name in given if name not in ("steps", "learning_rate", "seed")]
     if other:
         options = [f"--{name.replace('_', '-')}" for name in other]
@@ -377,7 +379,7 @@ def check_output(path: Path, overwrite: bool) -> None:
 
 def say_metrics(terminal: Terminal, path: Path, metrics: Mapping[str, object]) -> None:
     """Print the metrics and the output path."""
-    table = Table("mean IoU %", "", box=None, header_style="bold")
+    table = Table("mean IoU %; everything: F1 %", "", box=None, header_style="bold")
     for name, value in metrics.items():
         if isinstance(value, dict):
             for kind, figure in value.items():

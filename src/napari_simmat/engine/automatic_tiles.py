@@ -16,9 +16,10 @@ from napari_simmat.engine.automatic_postprocessing import (
     PixelBox,
     masks_to_instances,
 )
+from napari_simmat.engine.crop_masks import CropRegion
 from napari_simmat.engine.decoded_objects import decode_objects_job
 from napari_simmat.engine.kind_learning import known_kind, weigh_masks_job
-from napari_simmat.engine.mask_proposals import CropPrompter, CropRegion
+from napari_simmat.engine.mask_proposals import CropPrompter
 from napari_simmat.engine.object_kind import ObjectKind
 from napari_simmat.engine.seeds import prompt_positions, prompts_at, seed_prompts
 from napari_simmat.engine.settings import AutomaticSettings

@@ -16,6 +16,7 @@ from napari_simmat.models.spec import Normalization
 from napari_simmat.progress import Job, Progress, with_progress
 
 if TYPE_CHECKING:
+    from napari_simmat.engine.image_stack import ChannelStack
     from napari_simmat.engine.predictor import Predictor
 
 NO_COLORS = (
@@ -24,8 +25,10 @@ NO_COLORS = (
 )
 
 
-def foundation_colors(predictor: Predictor) -> NDArray[np.float32]:
-    """What the foundation sees of the current plane: (3, h, w) of standardized values.
+def foundation_colors(
+    predictor: Predictor, part: ChannelStack | None = None
+) -> NDArray[np.float32]:
+    """What the foundation sees of the current plane, or a part: (3, h, w) of standardized values.
 
     These are the three channels that the transfer layer makes, at the resolution of the network's
     input; of SimCMF's layer those of its pretrained projection alone, without what its new
@@ -37,12 +40,13 @@ def foundation_colors(predictor: Predictor) -> NDArray[np.float32]:
     from napari_simmat.engine.device import network_input
     from napari_simmat.models.transfer import BaselineA, Projected
 
-    stack, spec = predictor.stack, predictor.model.spec
-    layer = predictor.model.network.projection
+    spec, layer = predictor.model.spec, predictor.model.network.projection
     if isinstance(layer, BaselineA):
         raise ValueError(NO_COLORS.format(spec.name))
-    transform = InputTransform.of(stack.shape[-2:], spec.input_size, stack.pixel_size)
-    values = network_input(spec, stack.normalized(predictor.plane), transform)
+    if part is None:
+        part = predictor.stack.part(predictor.plane, slice(None), slice(None))
+    transform = InputTransform.of(part.shape, spec.input_size, part.pixel_size)
+    values = network_input(spec, part.reduced((), transform), transform)
     values = values.to(layer.weight.device)
     with torch.no_grad():
         colors = layer.colors(values) if isinstance(layer, Projected) else values

@@ -17,7 +17,8 @@ from scipy import ndimage as ndi
 
 from napari_simmat.engine.automatic_postprocessing import MaskCandidate, MaskCandidates, PixelBox
 from napari_simmat.engine.object_finder import find_objects_job
-from napari_simmat.engine.settings import AutomaticSettings
+from napari_simmat.engine.outlined_objects import outline_objects_job
+from napari_simmat.engine.settings import BY_TINY, AutomaticSettings
 from napari_simmat.models.object_decoder import ObjectDecoder
 from napari_simmat.progress import Job, Progress, as_part
 
@@ -55,12 +56,13 @@ def decode_objects_job(
     keep: bool = True,
     decoder: ObjectDecoder | None = None,
 ) -> Job[MaskCandidates]:
-    """Find the objects of a plane, or of a part of it, by the model's decoder.
+    """Find the objects of a plane, or of a part of it, by the model's decoder or by `tiny`'s.
 
     Parameters
     ----------
     predictor
-        Holds the image, and a model with a decoder; its current plane is the same afterwards.
+        Holds the image, and a model with a decoder unless `tiny` finds the objects; its current
+        plane is the same afterwards.
     settings
         Thresholds and blurs; the filters are left to `masks_to_instances`.
     plane, box
@@ -74,8 +76,11 @@ def decode_objects_job(
     -------
     MaskCandidates
         Disjoint masks. Their quality is the mean foreground, or of `tiny`'s decoder the chance that
-        they meet an object (`object_finder`); their stability is 1.
+        they meet an object (`object_finder`, `outlined_objects`); their stability is 1.
     """
+    if settings.by == BY_TINY:
+        job = outline_objects_job(predictor, settings, plane, box, keep=keep, decoder=decoder)
+        return (yield from job)
     if isinstance(predictor.model.decoder, ObjectDecoder):
         return (yield from find_objects_job(predictor, plane, box, decoder))
     height, width = predictor.shape[-2:]

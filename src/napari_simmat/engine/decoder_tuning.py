@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -24,7 +24,7 @@ from napari_simmat.engine.masks import Mask, label_windows
 from napari_simmat.models.network import Encoded
 from napari_simmat.models.object_decoder import WIDTH, ObjectDecoder
 from napari_simmat.models.object_targets import MapTargets, map_loss, map_targets
-from napari_simmat.progress import Job, Progress
+from napari_simmat.progress import Job, Progress, as_part
 
 if TYPE_CHECKING:
     from napari_simmat.engine.predictor import Predictor
@@ -49,7 +49,7 @@ ON_GROUND = 0.25
 UNKNOWN = -1
 
 
-class _Crop(NamedTuple):
+class ObjectCrop(NamedTuple):
     """A part of the plane at a scale, as it is decoded.
 
     Attributes
@@ -100,24 +100,50 @@ def tune_decoder_job(
     ValueError
         If the model has no such decoder.
     """
-    before = predictor.object_decoder
-    known = _known(labels, ground)
-    crops: list[_Crop] = []
-    places = _places(predictor, labels, known, np.random.default_rng(seed))
-    for done, (box, transform) in enumerate(places):
-        yield Progress(done, CROPS + STEPS, "learning from the objects")
-        crops.append(_crop(predictor, before, known, plane, box, transform))
+    known = known_labels(labels, ground)
+    rng = np.random.default_rng(seed)
+    share = CROPS / (CROPS + STEPS)
+    crops = yield from as_part(draw_crops_job(predictor, known, plane, rng, CROPS), 0, share)
+    return (yield from as_part(fit_decoder_job(predictor, crops, STEPS), share, 1))
+
+
+def draw_crops_job(
+    predictor: Predictor,
+    known: NDArray[np.int32],
+    plane: tuple[int, ...],
+    rng: np.random.Generator,
+    count: int,
+) -> Job[list[ObjectCrop]]:
+    """Encode crops around objects of a plane, some around known ground.
+
+    `known` (Y, X) are as of `known_labels`.
+    """
+    crops = []
+    for done, (box, transform) in enumerate(_places(predictor, known, rng, count)):
+        yield Progress(done, count, "learning from the objects")
+        crops.append(_crop(predictor, known, plane, box, transform))
+    return crops
+
+
+def fit_decoder_job(
+    predictor: Predictor, crops: Sequence[ObjectCrop], steps: int, *, ends: bool = False
+) -> Job[ObjectDecoder]:
+    """The decoder of a predictor's model, another one that follows the crops.
+
+    The learning rate stays, or `ends` at zero. Weights are half-precision numbers.
+    """
     device, precision = predictor.device, predictor.precision
     if device.type == "cpu" and half_precision_is_faster():
         precision = "fast"  # in half the time; the weights stay exact
-    decoder = copy.deepcopy(before).to(device).train()
+    decoder = copy.deepcopy(predictor.object_decoder).to(device).train()
     for name, each in decoder.named_parameters():
         each.requires_grad_(not name.startswith("score"))
     optimizer = torch.optim.AdamW(
         [each for each in decoder.parameters() if each.requires_grad], lr=RATE, weight_decay=0
     )
-    for step in range(STEPS):
-        yield Progress(CROPS + step, CROPS + STEPS, "learning from the objects")
+    for step in range(steps):
+        yield Progress(step, steps, "learning from the objects")
+        optimizer.param_groups[0]["lr"] = RATE * (1 - step / steps) if ends else RATE
         chosen = [crops[(step * TOGETHER + each) % len(crops)] for each in range(TOGETHER)]
         with torch.enable_grad(), precision_context(device, precision):
             for crop in chosen:
@@ -129,8 +155,8 @@ def tune_decoder_job(
     return decoder.half().float().requires_grad_(False).eval()
 
 
-def _known(labels: NDArray[np.int32], ground: Mask | None) -> NDArray[np.int32]:
-    """Objects, 0 on what is surely ground, else `UNKNOWN`."""
+def known_labels(labels: NDArray[np.int32], ground: Mask | None) -> NDArray[np.int32]:
+    """Objects (Y, X), 0 on what is surely ground, else `UNKNOWN`."""
     from scipy.ndimage import binary_dilation
 
     free = binary_dilation(labels > 0, iterations=RING)
@@ -140,13 +166,11 @@ def _known(labels: NDArray[np.int32], ground: Mask | None) -> NDArray[np.int32]:
 
 
 def _places(
-    predictor: Predictor,
-    labels: NDArray[np.int32],
-    known: NDArray[np.int32],
-    rng: np.random.Generator,
+    predictor: Predictor, known: NDArray[np.int32], rng: np.random.Generator, count: int
 ) -> Iterator[tuple[PixelBox, InputTransform]]:
     """Boxes around pixels of objects in turn, some around known ground, each at a scale."""
-    height, width = labels.shape
+    height, width = known.shape
+    labels = np.maximum(known, 0)
     windows = label_windows(labels)
     areas = [np.count_nonzero(labels[window] == number) for number, window in windows]
     native = predictor.input_transform((height, width))
@@ -157,7 +181,7 @@ def _places(
     if not zooms:
         zooms = [SCALES[0] if side < low else SCALES[-1]]
     free = np.flatnonzero(known == 0)
-    for number in range(CROPS):
+    for number in range(count):
         zoom = zooms[number % len(zooms)]
         if len(free) and rng.random() < ON_GROUND:
             row, column = divmod(int(rng.choice(free)), width)
@@ -175,12 +199,11 @@ def _places(
 
 def _crop(
     predictor: Predictor,
-    decoder: ObjectDecoder,
     known: NDArray[np.int32],
     plane: tuple[int, ...],
     box: PixelBox,
     transform: InputTransform,
-) -> _Crop:
+) -> ObjectCrop:
     encoded = predictor.object_features(plane, box.slices, transform)
     height, width = transform.resized
     rows, columns = (
@@ -191,11 +214,11 @@ def _crop(
     labels[:height, :width] = known[box.slices][rows][:, columns]
     targets = MapTargets(*(each.to(predictor.device) for each in map_targets(labels[None])))
     with torch.no_grad():
-        found = decoder.to(predictor.device)(encoded)
-    return _Crop(encoded, targets, found.maps[:, :WIDTH].sigmoid(), found.features)
+        found = predictor.object_decoder.to(predictor.device)(encoded)
+    return ObjectCrop(encoded, targets, found.maps[:, :WIDTH].sigmoid(), found.features)
 
 
-def _loss(decoder: ObjectDecoder, crop: _Crop) -> Tensor:
+def _loss(decoder: ObjectDecoder, crop: ObjectCrop) -> Tensor:
     """That of what is known, and of what changes elsewhere."""
     found = decoder(crop.encoded)
     loss, _ = map_loss(found.maps, crop.targets)

@@ -408,6 +408,17 @@ class ChannelStack:
                 out[~np.isfinite(out)] = 0
         return result
 
+    def read_as(self, inputs: InputChannels) -> ChannelStack:
+        """The same channels of the same image for another model that reads as many."""
+        return ChannelStack(
+            self._sources,
+            self.selection,
+            self.names,
+            inputs,
+            pixel_size=self.pixel_size,
+            measured_on=self._measured_on,
+        )
+
     def part(self, index: Index, rows: slice, columns: slice) -> ChannelStack:
         """A part of one plane as an image of its own, read now and normalized as the whole."""
         index = self._checked(index)

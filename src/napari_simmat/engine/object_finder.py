@@ -8,6 +8,7 @@ at a quarter, and enlarged where its objects are narrow. Of all scales the regio
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -40,6 +41,9 @@ NARROW = 14.0
 """Width in pixels of the median object below which the plane is decoded enlarged, too."""
 LARGE = 700_000
 """Pixels of the network's input from which a plane takes more than a second or two."""
+AT_ONCE, MORE = 1_200_000, 0.25
+"""Pixels of the network that are decoded before what was found is shown; later, as the share of
+those before."""
 MIN_SIDE = 64
 """A plane is reduced as long as its longer side has so many pixels."""
 FREE = 0.7
@@ -59,39 +63,106 @@ class _Found(NamedTuple):
     mask: NDArray[np.bool_]
 
 
-class Look(NamedTuple):
-    """What was found of a plane, or of a part of it, at some scales.
+class Piece(NamedTuple):
+    """A part of what is looked at, in its pixels, at a scale."""
+
+    zoom: float
+    box: PixelBox
+
+
+@dataclass(eq=False)
+class Look:
+    """What was found so far of a plane, or of a part of it, and what is left to look at.
 
     Attributes
     ----------
-    size
-        Height and width in pixels.
-    found, medians
-        By scale: regions, and the median width of the notable ones in input pixels.
+    box
+        The part of the plane.
+    left, done
+        Pieces in their order, and pixels of the network that were decoded.
     """
 
-    size: tuple[int, int]
-    found: dict[float, list[_Found]]
-    medians: dict[float, float]
+    box: PixelBox
+    left: list[Piece]
+    done: int = 0
+    _found: list[_Found] = field(default_factory=list)
+    _widths: list[float] = field(default_factory=list)
+    _is_fine: bool = False
+
+    @classmethod
+    def at(
+        cls,
+        predictor: Predictor,
+        box: PixelBox | None = None,
+        near: tuple[float, float] | None = None,
+    ) -> Look:
+        """Nothing yet of a part, by default of all.
+
+        Pieces go scale by scale, or begin `near` a place (y, x) of the plane, large ones first.
+        """
+        look = cls(box or PixelBox(0, 0, *predictor.shape[-2:]), [])
+        for zoom in _scales(predictor, look.box):
+            look.left += look._pieces(predictor, zoom)
+        if near is not None:
+            y, x = near[0] - look.box.y0, near[1] - look.box.x0
+            look.left.sort(key=lambda piece: (_distance(piece.box, y, x), piece.zoom))
+        return look
+
+    def on_job(
+        self,
+        predictor: Predictor,
+        plane: tuple[int, ...] = (),
+        decoder: ObjectDecoder | None = None,
+        most: int | None = None,
+    ) -> Job[None]:
+        """Look on to the end, or at one piece and then at no more than so many pixels."""
+        begun = self.done
+        total = begun + sum(self._work(predictor, piece) for piece in self.left)
+        while self.left:
+            piece = self.left[0]
+            work = self._work(predictor, piece)
+            if most is not None and self.done > begun and self.done + work > begun + most:
+                return
+            job = _piece_job(predictor, plane, self.box, piece, decoder)
+            found, widths = yield from as_part(job, self.done / total, (self.done + work) / total)
+            self._found += found
+            self._widths += widths if piece.zoom == 1 else []
+            self.done += work
+            del self.left[0]
+            if not self.left and not self._is_fine and 0 < self._median < NARROW:
+                self._is_fine = True
+                self.left = self._pieces(predictor, FINE_ZOOM)
+                total = self.done + sum(self._work(predictor, each) for each in self.left)
 
     @property
     def candidates(self) -> MaskCandidates:
         """The objects, as `find_objects_job` returns them."""
-        return _disjoint([one for each in self.found.values() for one in each], self.size)
+        return _disjoint(self._found, self.box.size)
+
+    @property
+    def _median(self) -> float:
+        """Width of the median notable object in input pixels; 0 without one."""
+        return float(np.median(self._widths)) if self._widths else 0.0
+
+    def _pieces(self, predictor: Predictor, zoom: float) -> list[Piece]:
+        """All of a scale.
+
+        A large plane is decoded piece by piece, so that memory is bounded, and no step is long.
+        """
+        enlarged = zoom * math.sqrt(math.prod(predictor.input_transform(self.box.size).scale))
+        side, shared = round(PART_SIDE / enlarged), round(PART_SHARED / enlarged)
+        return [Piece(zoom, part) for part in tile_boxes(self.box.size, side, shared)]
+
+    def _work(self, predictor: Predictor, piece: Piece) -> int:
+        """Pixels of the network."""
+        transform = zoomed(predictor.input_transform(piece.box.size), piece.zoom)
+        return math.prod(transform.resized)
 
 
 def looks_coarsely(predictor: Predictor) -> bool:
-    """Whether a plane is so large that a `coarse_look_job` is worth while."""
+    """Whether a plane is so large that it is worth while to show what is found meanwhile."""
     resized = predictor.input_transform((predictor.shape[-2], predictor.shape[-1])).resized
     return math.prod(resized) >= LARGE
-
-
-def coarse_look_job(predictor: Predictor, plane: tuple[int, ...] = ()) -> Job[Look]:
-    """Find large objects of a plane by its reduced scales, in a quarter of the time of all."""
-    box = PixelBox(0, 0, predictor.shape[-2], predictor.shape[-1])
-    look = Look(box.size, {}, {})
-    yield from _look_job(predictor, plane, box, _scales(predictor, box)[1:], None, look)
-    return look
 
 
 def find_objects_job(
@@ -99,7 +170,6 @@ def find_objects_job(
     plane: tuple[int, ...] = (),
     box: PixelBox | None = None,
     decoder: ObjectDecoder | None = None,
-    before: Look | None = None,
 ) -> Job[MaskCandidates]:
     """Find the objects of a plane, or of a part of it.
 
@@ -111,8 +181,6 @@ def find_objects_job(
         Which plane, and which part of it; by default all. The masks are in the part's pixels.
     decoder
         In place of the model's own.
-    before
-        A coarse look at the same, whose scales are not decoded again.
 
     Returns
     -------
@@ -120,15 +188,25 @@ def find_objects_job(
         Disjoint masks, the likeliest first. Their quality is the chance that they meet an object,
         their stability 1.
     """
-    height, width = predictor.shape[-2:]
-    box = box or PixelBox(0, 0, height, width)
-    look = Look(box.size, {}, {}) if before is None else before
-    zooms = [zoom for zoom in _scales(predictor, box) if zoom not in look.found]
-    yield from _look_job(predictor, plane, box, zooms, decoder, look)
-    if 0 < look.medians[1.0] < NARROW:
-        yield from _look_job(predictor, plane, box, [FINE_ZOOM], decoder, look)
+    look = Look.at(predictor, box)
+    yield from look.on_job(predictor, plane, decoder)
     yield Progress(99, 100, "separating objects")
     return look.candidates
+
+
+def regions_job(
+    predictor: Predictor, decoder: ObjectDecoder, box: PixelBox
+) -> Job[list[RegionTree]]:
+    """All regions of a part of a plane at each of its scales, good or not, to learn from.
+
+    The part is decoded at once.
+    """
+    trees = []
+    for zoom in _scales(predictor, box):
+        transform = zoomed(predictor.input_transform(box.size), zoom)
+        maps = yield from predictor.object_maps_job((), box.slices, transform, decoder)
+        trees.append(region_tree(maps))
+    return trees
 
 
 def _scales(predictor: Predictor, box: PixelBox) -> list[float]:
@@ -137,51 +215,34 @@ def _scales(predictor: Predictor, box: PixelBox) -> list[float]:
     return [zoom for zoom in ZOOMS if zoom == 1 or zoom * longest >= MIN_SIDE]
 
 
-def _look_job(
+def _distance(box: PixelBox, y: float, x: float) -> float:
+    """From a place to a box; 0 inside."""
+    away = max(box.y0 - y, y - box.y1, 0), max(box.x0 - x, x - box.x1, 0)
+    return math.hypot(*away)
+
+
+def _piece_job(
     predictor: Predictor,
     plane: tuple[int, ...],
     box: PixelBox,
-    zooms: list[float],
+    piece: Piece,
     decoder: ObjectDecoder | None,
-    look: Look,
-) -> Job[None]:
-    """Add what is found at some scales to a look."""
-    done, total = 0.0, float(sum(zoom**2 for zoom in zooms))
-    for zoom in zooms:
-        job = _scale_job(predictor, plane, box, zoom, decoder)
-        found = yield from as_part(job, done / total, (done + zoom**2) / total)
-        look.found[zoom], look.medians[zoom] = found
-        done += zoom**2
+) -> Job[tuple[list[_Found], list[float]]]:
+    """The best regions of a piece, in the pixels of `box`, and the widths of some notable ones.
 
-
-def _scale_job(
-    predictor: Predictor,
-    plane: tuple[int, ...],
-    box: PixelBox,
-    zoom: float,
-    decoder: ObjectDecoder | None,
-) -> Job[tuple[list[_Found], float]]:
-    """The best regions at a scale, and the width of the median notable one in input pixels.
-
-    A large plane is decoded part by part, so that memory is bounded, and no step is long. Parts
-    overlap; what a part's edge cuts is left to the next one, or to a coarser scale.
+    Pieces overlap; what a piece's edge cuts is left to the next one, or to a coarser scale.
     """
-    enlarged = zoom * math.sqrt(math.prod(predictor.input_transform(box.size).scale))
-    parts = tile_boxes(box.size, round(PART_SIDE / enlarged), round(PART_SHARED / enlarged))
-    found: list[_Found] = []
-    widths: list[float] = []
-    for number, part in enumerate(parts):
-        here = PixelBox(part.y0 + box.y0, part.x0 + box.x0, part.y1 + box.y0, part.x1 + box.x0)
-        transform = zoomed(predictor.input_transform(part.size), zoom)
-        job = _regions_job(predictor, plane, here, transform, decoder)
-        regions, wide = yield from as_part(job, number / len(parts), (number + 1) / len(parts))
-        widths += wide
-        for one in regions:
-            if not _is_cut(one.box, part, box.size):
-                y0, x0, y1, x1 = one.box
-                moved = PixelBox(y0 + part.y0, x0 + part.x0, y1 + part.y0, x1 + part.x0)
-                found.append(one._replace(box=moved))
-    return found, float(np.median(widths)) if widths else 0.0
+    part = piece.box
+    here = PixelBox(part.y0 + box.y0, part.x0 + box.x0, part.y1 + box.y0, part.x1 + box.x0)
+    transform = zoomed(predictor.input_transform(part.size), piece.zoom)
+    regions, widths = yield from _regions_job(predictor, plane, here, transform, decoder)
+    found = []
+    for one in regions:
+        if not _is_cut(one.box, part, box.size):
+            y0, x0, y1, x1 = one.box
+            moved = PixelBox(y0 + part.y0, x0 + part.x0, y1 + part.y0, x1 + part.x0)
+            found.append(one._replace(box=moved))
+    return found, widths
 
 
 def _is_cut(region: PixelBox, part: PixelBox, size: tuple[int, int]) -> bool:
@@ -272,7 +333,8 @@ def _disjoint(found: list[_Found], size: tuple[int, int]) -> MaskCandidates:
     """The regions in the order of their rank, each on what the better ones leave."""
     candidates = MaskCandidates(size, OBJECT_THRESHOLDS, disjoint=True)
     taken = np.zeros(size, bool)
-    for number, one in enumerate(sorted(found, key=lambda each: -each.rank)):
+    # Of equal ones the order is that of their places, not that in which they were found.
+    for number, one in enumerate(sorted(found, key=lambda each: (-each.rank, each.box))):
         free = one.mask & ~taken[one.box.slices]
         area = int(np.count_nonzero(free))
         if area < FREE * np.count_nonzero(one.mask) or not area:

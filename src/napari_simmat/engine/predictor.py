@@ -45,6 +45,7 @@ OTHER_IMAGE = (
 )
 NO_MODEL = "A predictor reads a loaded model, load_model(...), not {}."
 NO_IMAGE = "There is no image yet; call set_image first."
+NO_FINDER = "{} was not loaded with tiny, which finds objects for it; take load_model(...)."
 
 
 class Predictor:
@@ -112,6 +113,8 @@ class Predictor:
         self._turn = threading.RLock()
         self._key: str | None = None  # of the plane, unless a job has set it
         self._of_thread = threading.local()  # `key`: of the plane that the thread has set
+        self._finder: Predictor | None = None  # until objects are to be found by `tiny`
+        self._source: tuple[object, ...] = ()
 
     @property
     def device(self) -> torch.device:
@@ -239,11 +242,14 @@ class Predictor:
         **more: Unpack[StackOptions],
     ) -> Job[None]:
         """Set the image without encoding any of it, before `encode_tile_job`."""
-        stack = yield from self._stack_job(array, channel_axis, channels, more)
+        self._open((yield from self._stack_job(array, channel_axis, channels, more)))
+
+    def _open(self, stack: ChannelStack) -> None:
         self._stack = stack
         self._embedding = None
         self._plane = None
         self._key = None
+        self._source = ()
 
     def encode_tile_job(
         self, index: int | Sequence[int], rows: slice, columns: slice, *, keep: bool = True
@@ -306,7 +312,37 @@ class Predictor:
         other._stack = self._stack
         other._encoder.remote = self._encoder.remote
         other._encoder.resumable = self._encoder.resumable
+        other._finder = None if self._finder is None else self._finder.sibling()
         return other
+
+    def finder_job(self) -> Job[Predictor]:
+        """Load `tiny`, which finds objects for this model: a predictor without an image.
+
+        It is this one, with its image, if its model has `tiny`'s decoder itself. ValueError if the
+        model came without.
+        """
+        if isinstance(self.model.decoder, ObjectDecoder):
+            return self
+        if self._finder is None:
+            if self.model.finder is None:
+                raise ValueError(NO_FINDER.format(self.model.spec.name))
+            model = yield from self.model.finder()
+            self._finder = Predictor(model, str(self.device), self.precision, EmbeddingCache(0))
+        return self._finder
+
+    def read_job(self, stack: ChannelStack, source: tuple[object, ...] = ()) -> Job[None]:
+        """Set an image like `open_image_job`, as channels that were chosen before.
+
+        `source` says of what they were made.
+        """
+        yield from stack.measure_job()
+        self._open(stack)
+        self._source = source
+
+    @property
+    def source(self) -> tuple[object, ...]:
+        """Of what the image was made, as `read_job` was told; empty for any other image."""
+        return self._source
 
     @property
     def stack(self) -> ChannelStack:

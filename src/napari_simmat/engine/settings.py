@@ -41,6 +41,8 @@ WORDS_THRESHOLDS = (0.5, 0.0)
 """The same where words say what to look for: SAM 3's own threshold, and no demand on edges."""
 OBJECT_THRESHOLDS = (0.5, 0.0)
 """Of all objects by `tiny`'s decoder: the chance that each meets an object."""
+BY_TINY = "tiny"
+"""Way of finding objects: by `tiny`'s decoder, whatever the model, which then outlines them."""
 WAYS_OF_FINDING = ("by", "words", "seeds", "points_per_side", "object_side", "crop_layers")
 """Settings that say how objects are found, and so which thresholds hold."""
 MOST_LETTERS = 200
@@ -57,6 +59,10 @@ NEEDS_EXAMPLES = (
 )
 NO_DECODER = (
     "{name} has no decoder that finds all objects at once, as micro-sam's models have; {advice}"
+)
+NO_PICTURE = (
+    "{} makes no picture of its channels in which tiny could find objects; find them by clicks "
+    "(--auto.by clicks), or train with another transfer layer, e.g. simmat."
 )
 PROMPT_IT = "find them by clicks (--auto.by clicks), or take such a model, e.g. vit_b_lm."
 FETCH_DECODER = "it is a file of its own: run `simmat models fetch {name}` again."
@@ -159,8 +165,9 @@ class AutomaticSettings:
     ----------
     by
         How objects are found: by the decoder that tiny and micro-sam's models have, in one pass; by
-        clicks all over the image; or auto, by the decoder where the model has one, unless you say
-        how to click (seeds, points_per_side, object_side, crop_layers).
+        tiny, after which a model outlines each where it is sure of the same object; by clicks all
+        over the image; or auto, by the decoder where the model has one, unless you say how to click
+        (seeds, points_per_side, object_side, crop_layers).
     center_distance_threshold
         By micro-sam's: an object grows from where the distance to its center is less, 0-1.
     boundary_distance_threshold
@@ -231,7 +238,7 @@ class AutomaticSettings:
     """
 
     by: Annotated[
-        Literal["auto", "decoder", "clicks"],
+        Literal["auto", "decoder", "tiny", "clicks"],
         OMIT_DEFAULT,
         {
             "label": "Found by",
@@ -239,6 +246,7 @@ class AutomaticSettings:
             "choices": [
                 ("the model's decoder, else clicks", "auto"),
                 ("the model's decoder", "decoder"),
+                ("tiny, outlined by the model", "tiny"),
                 ("clicks", "clicks"),
             ],
         },
@@ -320,6 +328,8 @@ class AutomaticSettings:
         Raises ValueError if they are to be found by a decoder, and there is none.
         """
         if self.uses_decoder(spec, kind):
+            if self.by == BY_TINY:
+                return self.with_thresholds(OBJECT_THRESHOLDS)
             decoding = replace(self, by="decoder")
             if spec.base.embedded:
                 return decoding.with_thresholds(OBJECT_THRESHOLDS)
@@ -340,15 +350,18 @@ class AutomaticSettings:
         return clicking.with_thresholds(LITE_THRESHOLDS if lite else DEFAULT_THRESHOLDS)
 
     def uses_decoder(self, spec: ModelSpec, kind: ObjectKind | None = None) -> bool:
-        """Whether the model's decoder finds the objects, rather than clicks.
+        """Whether the model's decoder or `tiny`'s finds the objects, rather than clicks.
 
-        Raises ValueError if it is to, and there is none.
+        Raises ValueError if it is to, and there is none, or `tiny` sees nothing that it could read.
         """
         if self.by == "decoder" and not spec.finds_instances:
             raise ValueError(_no_decoder(spec))
+        if self.by == BY_TINY and spec.transfer == "baseline_a":
+            raise ValueError(NO_PICTURE.format(spec.name))
         says_how = (self.seeds != "grid", self.points_per_side, self.object_side, self.crop_layers)
         is_free = (kind is None or kind.decoder is not None) and not any(says_how)
-        return self.by == "decoder" or (self.by == "auto" and spec.finds_instances and is_free)
+        is_said = self.by in ("decoder", BY_TINY)
+        return is_said or (self.by == "auto" and spec.finds_instances and is_free)
 
     def check_model(self, spec: ModelSpec) -> None:
         """Raise ValueError if a model cannot look for objects on images of a run as these say."""

@@ -14,7 +14,7 @@ from scipy.ndimage import find_objects
 
 from napari_simmat.engine.automatic_postprocessing import MaskCandidates, PixelBox
 from napari_simmat.engine.coordinates import BoxCorners
-from napari_simmat.engine.mask_proposals import CropRegion, mask_candidate
+from napari_simmat.engine.crop_masks import CropRegion, mask_candidate
 from napari_simmat.engine.settings import (
     MIN_PREDICTED_IOU,
     WORDS_THRESHOLDS,

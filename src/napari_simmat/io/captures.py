@@ -29,6 +29,9 @@ _NOT_LISTED = re.compile(r"[,={}]|^\s|\s$")
 _GAP = r"[ _\-.]+"
 _SERIES = re.compile(r"[tz]\d+", re.IGNORECASE)
 
+_NANOMETERS = range(380, 2501)
+"""What a number in this range means in the name of a band."""
+
 NOT_ONE_BAND = (
     "The pattern {} has {} of {{band}}; write it once, for the part of the names that differs "
     "within a capture, as in {{capture}}_{{band}}.tif."
@@ -59,6 +62,9 @@ LOOK_LIKE_CAPTURES = (
     'The names look like {}. To read each as one image, give "{}" in place of the folder; name '
     "the bands there for indices such as NDVI, as in {{band:3=red,4=nir}}."
 )
+
+
+MAY_BE_CAPTURES = "The names look like {}: is each capture one image of all its bands?"
 
 
 class Captures(NamedTuple):
@@ -188,12 +194,19 @@ def propose_pattern(names: Sequence[str]) -> str:
 
 def proposal_text(pattern: str) -> str:
     """What is said of a pattern that was proposed: how many captures it finds, of which bands."""
+    return LOOK_LIKE_CAPTURES.format(_described(pattern), pattern)
+
+
+def found_text(pattern: str) -> str:
+    """The same where it can be answered at once."""
+    return MAY_BE_CAPTURES.format(_described(pattern))
+
+
+def _described(pattern: str) -> str:
     found = find_captures(Path(pattern)).images
     bands = [_table(image) for image in found[:1]]
     names = format_list(bands[0]) if bands else ""
-    return LOOK_LIKE_CAPTURES.format(
-        f"{pluralize(len(found), 'capture')} of the bands {names}", pattern
-    )
+    return f"{pluralize(len(found), 'capture')} of the bands {names}"
 
 
 def propose_in(folder: Path) -> str:
@@ -339,5 +352,7 @@ def _natural(text: str) -> list[tuple[int, str]]:
 
 
 def _as_name(band: str) -> str:
-    """A band as the name of a channel: a number alone would be an index."""
-    return f"band{band}" if band.isdecimal() else band
+    """A band as the name of a channel: a number alone would be an index, or is a wavelength."""
+    if not band.isdecimal():
+        return band
+    return f"{band} nm" if int(band) in _NANOMETERS else f"band{band}"

@@ -104,6 +104,11 @@ class ObjectDecoder(nn.Module):
         self.head = nn.Conv2d(two, 4 * MAPS, 3, padding=1)
         self.score = RegionScore()
 
+    @property
+    def stored(self) -> dict[str, Tensor]:
+        """Its tensors as a file holds them."""
+        return {name: each.half().cpu() for name, each in self.state_dict().items()}
+
     def forward(self, encoded: Encoded) -> DecodedMaps:
         """The maps of images from their features (`TinyNetwork.features`).
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from napari_simmat.models.network import Network
     from napari_simmat.models.object_decoder import ObjectDecoder
     from napari_simmat.models.taught_kind import TaughtPixels
+    from napari_simmat.progress import Job
 
 FORMAT_VERSION = 1
 MIN_IOU = 1e-3
@@ -69,9 +70,9 @@ STRATEGY_TITLES: dict[StrategyName, str] = {
     "frozen": "the transfer layer alone",
     "decoder": "the mask decoder; fast where no transfer layer is trained",
     "linear": "first projection and positions (linear probing)",
-    "lora": "low-rank updates of the q and v projections",
-    "lora_conv": "low-rank updates of the q and v projections and of the convolutions",
-    "adapter": "bottlenecks parallel to the MLPs",
+    "lora": "small updates of what it attends to (LoRA)",
+    "lora_conv": "small updates of what it attends to and of its filters (LoRA)",
+    "adapter": "small layers beside each block",
     "prompt": "learned tokens for every attention",
     "prefix": "learned keys and values for every attention",
     "full": "everything but the prompt encoder",
@@ -447,6 +448,8 @@ class Model:
         Where the file with the words that it reads belongs; None if it reads none.
     decoder
         Micro-sam's or `tiny`'s, which finds all objects at once, where ``spec.finds_instances``.
+    finder
+        Loads `tiny`, which finds objects for models that have no such decoder.
     """
 
     spec: ModelSpec
@@ -455,6 +458,7 @@ class Model:
     pixels: TaughtPixels | None = None
     vocabulary: Path | None = None
     decoder: InstanceDecoder | ObjectDecoder | None = None
+    finder: Callable[[], Job[Model]] | None = None
 
     @property
     def vocabulary_file(self) -> Path:

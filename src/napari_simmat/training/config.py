@@ -87,6 +87,9 @@ class TrainConfig:
     tf32
         Whether a CUDA GPU of Ampere or later multiplies in TF32, 10 bits of precision, where the
         computation is in float32: faster, and what PyTorch did until 1.11, the authors' version.
+    complete
+        All objects of the images are labeled, so that the rest is ground to the decoder of all
+        objects, which is trained along on tiny; else it knows a ring around each object.
     as_published
         Whether images and truth are sampled as in the authors' code: resized without antialiasing,
         values scaled to 8 bits cut to whole numbers, objects of any size, and the first pixel of
@@ -125,6 +128,7 @@ class TrainConfig:
     accumulate: Positive = 1
     recompute: bool = False
     tf32: bool = False
+    complete: Annotated[bool, {"label": "All objects are labeled"}] = False
     as_published: bool = False
     seed: Annotated[int, {"label": "Seed", "min": 0, "max": 2**31 - 1}] = 0
 

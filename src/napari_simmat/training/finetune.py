@@ -21,6 +21,7 @@ from napari_simmat.models.spec import Model, ModelSpec
 from napari_simmat.progress import Job, Progress
 from napari_simmat.training.batches import Batch, Batches, equal_parts
 from napari_simmat.training.config import TrainConfig
+from napari_simmat.training.decoder_along import train_decoder_job
 from napari_simmat.training.devices import Devices, is_first_process
 from napari_simmat.training.labeled_planes import LabeledPlanes
 from napari_simmat.training.losses import TrainingModule
@@ -63,7 +64,9 @@ def train_checkpoint_job(
     """Train a checkpoint (`train_job`) and write the best one to `output`; returns its description.
 
     The metrics are mean IoU in percent on the validation planes: of the best validation, and of a
-    click and a box, ``before`` with the base alone and ``after``.
+    click and a box, ``before`` with the base alone and ``after``; of a base with `tiny`'s decoder
+    of all objects also F1 in percent of ``everything`` by the base's decoder and by that which was
+    trained along (`train_decoder_job`).
 
     Raises
     ------
@@ -76,11 +79,13 @@ def train_checkpoint_job(
         compared, calibration = yield from compare_with_base_job(
             base, spec, student.network, dataset, trained.validation, str(fabric.device)
         )
-        metrics = {**spec.metrics, **compared}
         if config.auxiliary:  # the prediction was trained along, and is no worse as it is
             calibration = None
+        decoder, found = yield from train_decoder_job(base, student, dataset, config, fabric.device)
+        compared |= found
+        metrics = {**spec.metrics, **compared}
         spec = replace(spec, metrics=metrics, iou_calibration=calibration)
-        student._replace(spec=spec).save(output, metrics)
+        student._replace(spec=spec).save(output, metrics, decoder)
     fabric.barrier()
     return spec
 
@@ -149,6 +154,7 @@ def _train_job(
     batches = Prefetch(Batches(train, config).batch, total, devices.readers)
     try:
         settings = {**asdict(config), "base": learner.spec.base.sha256}
+        del settings["complete"]  # concerns what is trained afterwards
         settings["data"] = {  # tells data sets apart
             "channels": [asdict(channel) for channel in dataset.channels],
             "train": [sample.name for sample in dataset.train],

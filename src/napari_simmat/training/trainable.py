@@ -12,8 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from napari_simmat.checkpoints.checkpoint import save_checkpoint
+from napari_simmat.checkpoints.loading import with_decoder_names
 from napari_simmat.datasets.dataset import Dataset
 from napari_simmat.models.network import Network
+from napari_simmat.models.object_decoder import ObjectDecoder
 from napari_simmat.models.spec import InputSize, Model, ModelSpec
 from napari_simmat.models.transfer import MAT, Projected
 from napari_simmat.models.tuning import STRATEGIES, build_network, tune
@@ -47,10 +49,16 @@ class TrainableNetwork(NamedTuple):
         """Set some of the network's tensors."""
         self.network.load_state_dict({**self.network.state_dict(), **tensors})
 
-    def save(self, path: Path, metrics: Mapping[str, Any]) -> None:
-        """Write the network's current state as a checkpoint."""
+    def save(
+        self, path: Path, metrics: Mapping[str, Any], decoder: ObjectDecoder | None = None
+    ) -> None:
+        """Write the network's current state as a checkpoint, with a decoder if it has its own."""
         spec, whole = replace(self.spec, metrics=metrics), STRATEGIES[self.spec.strategy].whole
-        save_checkpoint(path, spec, self.tensors(), bundled=whole)
+        tensors = self.tensors()
+        if decoder is not None:
+            spec = replace(spec, instance_decoder="here")
+            tensors |= with_decoder_names(decoder.stored)
+        save_checkpoint(path, spec, tensors, bundled=whole)
 
 
 def make_trainable(

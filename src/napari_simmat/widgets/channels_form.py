@@ -41,13 +41,17 @@ from napari_simmat.widgets.controls import (
 
 CHOOSE_MODEL = "Choose a model."
 NO_IMAGE = "no image is open"
-BY_SLOTS = "as chosen below"
 FIRST_AXIS = "First axis is channels"
 FIRST_AXIS_HINT = (
     "The first axis of {name} counts as {count} planes: if they are channels, tick "
     f"{FIRST_AXIS} under Channels."
 )
 AS_BEFORE = "Channels {parts} are taken, as on the image before. Choose others under Channels."
+PROPOSED = "Channels {names} are taken: they show most. Choose others under Channels."
+APART = "These bands lie up to {:.0f} pixels apart: masks follow one of them."
+REGISTER = "Register the bands"
+FAR = 1.0
+"""Pixels between two bands from which on they are to be moved onto each other."""
 DISPLAYED = "Displayed: {shown}. Segmented: {used}."
 USE_DISPLAYED = "Use what is displayed"
 CLEAREST = "Clearest structure:"
@@ -96,6 +100,8 @@ class ChannelsForm(QWidget):
     changed = Signal()
     first_axis_named = Signal(str, bool)
     """The user says of a layer, by its key, whether its first axis is channels."""
+    registration_wanted = Signal()
+    """The user wants the chosen channels to be moved onto each other."""
     displayed_wanted = Signal()
     """The user wants the channels that the viewer shows."""
 
@@ -110,6 +116,7 @@ class ChannelsForm(QWidget):
         self._value: Sources = ()
         self._by_hand = False
         self._ranked: tuple[str, tuple[int, ...]] = "", ()
+        self._proposed: Sources = ()
         self.remembered: list[RememberedChannels] = []
         self.names: tuple[str, ...] = ()
         self.slots: list[ComboBox] = []
@@ -144,15 +151,18 @@ class ChannelsForm(QWidget):
         self.displayed = Button(USE_DISPLAYED)
         self.displayed.clicked.connect(self.displayed_wanted)
         self.shown = text_label("muted")
+        self.apart, self.register = text_label("warning"), Button(REGISTER)
+        self.register.clicked.connect(self.registration_wanted)
+        self._apart: tuple[str, float] = "", 0.0
         inside = QWidget()
         self.details = QWidget()
-        below = (self.ranking, self.first_axis)
-        rows = vbox(self._grid, self.add, *below, parent=inside, spacing=2)
+        rows = vbox(self._grid, self.add, self.first_axis, parent=inside, spacing=2)
         rows.setAlignment(self.add, Qt.AlignmentFlag.AlignLeft)
         self.section = CollapsibleSection("Channels", inside)
         self.remark, self.hint = text_label("warning"), text_label("muted")
         self.notes = QWidget()
-        notes = (self.remark, self.hint, self.shown, self.displayed)
+        notes = (self.remark, self.ranking, self.apart, self.register)
+        notes += (self.hint, self.shown, self.displayed)
         vbox(*notes, parent=self.notes, spacing=2)
         vbox(self.section, self.notes, parent=self.details, spacing=2)
         self.lone = QElidingLabel()
@@ -232,9 +242,23 @@ class ChannelsForm(QWidget):
         found = [titles.get(LayerChannel(layer, part), "") for part in self._ranked[1]]
         for label, title in zip(self.pictures, found, strict=False):
             label.setToolTip(title)
-        names = format_list(title.rpartition(" · ")[2] for title in found)
-        self.use_ranked.setText(USE_RANKED.format(names))
         self._show()
+
+    def propose(self) -> bool:
+        """Choose the channels that are best seen, unless somebody has said which; whether it did.
+
+        Without a name that a model knows the first ones are taken, which may show nothing.
+        """
+        layer, parts = self._ranked
+        number = self._mapping_number()
+        is_guessed = number is not None and bool(self._mappings[number].remark)
+        first = tuple(LayerChannel(layer, part) for part in range(len(parts)))
+        if self._by_hand or not is_guessed or not parts or self._value != first:
+            return False
+        self._proposed = tuple(LayerChannel(layer, part) for part in parts)
+        if self._proposed != first:
+            self.set_value(self._proposed)
+        return self._proposed != first
 
     def show_displayed(self, sources: Sources) -> None:
         """Offer what the viewer shows, if that is something else than what is chosen."""
@@ -248,6 +272,12 @@ class ChannelsForm(QWidget):
             self.shown.setText(DISPLAYED.format(shown=shown, used=used))
         self._offers = offers
         self._show_offer()
+
+    def show_apart(self, layer: str, pixels: float) -> None:
+        """Say how far the chosen channels of a layer, by its key, lie from each other."""
+        self._apart = layer, pixels
+        self.apart.setText(APART.format(pixels))
+        self._show()
 
     def set_busy(self, busy: bool) -> None:
         """Offer nothing else while objects of the image are looked for or looked over."""
@@ -312,7 +342,7 @@ class ChannelsForm(QWidget):
         keys = {info.content or info.key: info.key for info in self._layers}
         if layer in infos:
             keys[infos[layer].content or layer] = layer
-        for names, contents, parts in self.remembered:
+        for names, contents, parts, _ in self.remembered:
             if names != self.names or not keys.keys() >= {*contents}:
                 continue
             layers = [keys[content] for content in contents]
@@ -328,17 +358,18 @@ class ChannelsForm(QWidget):
         return ()
 
     def _like_before(self, mapping: ChannelMapping) -> Sources:
-        """The sources of a mapping; where it takes the first channels, those chosen last.
+        """The sources of a mapping; where it takes the first of many channels, those chosen last.
 
-        They are taken by their numbers, if the image has so many.
+        They are taken by their numbers, on an image of as many channels.
         """
         counts = {each.key: each.shape[0] for each in self._layers if each.channels_first}
         key = mapping.sources[0].layer
         if counts.get(key, len(self.names)) != len(self.names):
-            for names, contents, parts in self.remembered:
+            for names, contents, parts, among in self.remembered:
                 numbers = [-1 if part is None else part for part in parts]
                 is_of_one_layer = len({*contents}) == 1 and min(numbers) >= 0
-                if is_of_one_layer and names == self.names and max(numbers) < counts[key]:
+                is_alike = names == self.names and among in (0, counts[key])
+                if is_of_one_layer and is_alike and max(numbers) < counts[key]:
                     return tuple(LayerChannel(key, part) for part in parts)
         return mapping.sources
 
@@ -347,7 +378,10 @@ class ChannelsForm(QWidget):
         if not self._named and None not in self._value and self.problem() is None:
             contents = {each.key: each.content or each.key for each in self._layers}
             pairs = [(contents[each.layer], each.part) for each in self._value if each]
-            entry = RememberedChannels(self.names, *map(tuple, zip(*pairs, strict=True)))
+            counts = {each.key: each.shape[0] for each in self._layers if each.channels_first}
+            among = counts.get(next(each.layer for each in self._value if each), 0)
+            layers, parts = zip(*pairs, strict=True)
+            entry = RememberedChannels(self.names, layers, parts, among)
             others = [each for each in self.remembered if each != entry]
             self.remembered = [entry, *others][:MOST_REMEMBERED]
 
@@ -394,7 +428,9 @@ class ChannelsForm(QWidget):
 
     def _on_ranked(self) -> None:
         layer, parts = self._ranked
-        self.set_value([LayerChannel(layer, part) for part in parts])
+        ranked = tuple(LayerChannel(layer, part) for part in parts)
+        first = tuple(LayerChannel(layer, part) for part in range(len(parts)))
+        self.set_value(first if self._value == ranked else ranked)
 
     def _on_first_axis(self, on: bool) -> None:
         if (stack := self._stack()) is not None:
@@ -458,6 +494,10 @@ class ChannelsForm(QWidget):
             self.section.set_title(self._summary())
         self.section.setVisible(self._has_choice() or stack is not None)
         self.ranking.setVisible(self._offers_ranked(stack))
+        layer, pixels = self._apart
+        is_of_layer = all(each and each.layer == layer for each in self._value)
+        for part in (self.apart, self.register):
+            part.setVisible(pixels >= FAR and is_of_layer)
         self._offers = False
         self._show_offer()
         remark = self._remark()
@@ -484,7 +524,7 @@ class ChannelsForm(QWidget):
         self.image.addItems([mapping.title for mapping in self._mappings])
         number = self._mapping_number()
         if number is None:
-            self.image.addItem(BY_SLOTS if self._layers else NO_IMAGE)
+            self.image.addItem(self._described() if self._layers else NO_IMAGE)
             number = len(self._mappings)
         self.image.setCurrentIndex(number)
         is_choice = self.image.count() > 1
@@ -492,6 +532,15 @@ class ChannelsForm(QWidget):
         self.lone.setToolTip(self.lone.text())
         self.image.setVisible(is_choice)
         self.lone.setVisible(not is_choice)
+
+    def _described(self) -> str:
+        """A choice by hand in words: ``bands: 42, 41, 39``, or the names of its layers."""
+        titles = {source: title for title, source in self._channels}
+        chosen = list(dict.fromkeys(titles.get(each, "") for each in self._value if each))
+        layers, parts = zip(*(each.partition(" · ")[::2] for each in chosen or [""]), strict=True)
+        if len({*layers}) == 1 and all(parts):
+            return f"{layers[0]}: {', '.join(parts)}"
+        return " + ".join(chosen) or NO_IMAGE
 
     def _show_first_axis(self, stack: LayerInfo | None) -> None:
         """Ask whether the first axis of a layer is its channels, as long as nobody has said it."""
@@ -521,7 +570,12 @@ class ChannelsForm(QWidget):
             return False
         if stack is None or not stack.channels_first or stack.key != key:
             return False
-        return tuple(LayerChannel(key, part) for part in parts) != self._value
+        ranked = tuple(LayerChannel(key, part) for part in parts)
+        other = tuple(range(3)) if self._value == ranked else parts
+        titles = {source: title for title, source in self._channels}
+        found = (titles.get(LayerChannel(key, part), "").rpartition(" · ")[2] for part in other)
+        self.use_ranked.setText(USE_RANKED.format(format_list(found)))
+        return ranked == self._proposed or self._value != ranked
 
     def _remark(self) -> str:
         """What the user should check in the choice, or empty."""
@@ -537,4 +591,8 @@ class ChannelsForm(QWidget):
         if number is None and not self._by_hand:
             parts = dict.fromkeys(str(source.part) for source in chosen)
             return AS_BEFORE.format(parts=format_list(parts))
+        if self._proposed == self._value:
+            titles = {source: title for title, source in self._channels}
+            names = [titles.get(each, "").rpartition(" · ")[2] for each in chosen]
+            return PROPOSED.format(names=format_list(names))
         return remark or mapping_remark(chosen, self._layers)

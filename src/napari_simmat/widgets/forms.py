@@ -144,7 +144,7 @@ class _Control:
         self.widget: ValueWidget[Any] = create_widget(annotation=kind, name=name, options=options)
         self.native = native = self.widget.native
         native.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
-        native.setToolTip(fill(text, 80))
+        native.setToolTip(fill(text, 80, break_on_hyphens=False))
         if self._limits:
             validator = QDoubleValidator(*self._limits, -1, native)
             validator.setLocale(QLocale.c())
@@ -310,12 +310,14 @@ class EverythingForm(QWidget):
     def set_value(self, settings: AutomaticSettings) -> None:
         """Show settings without a signal; those without a control are kept.
 
-        How objects are found can be chosen if the model has a decoder that finds them.
+        The model's decoder can be chosen only if it has one.
         """
         has_decoder = self._model is not None and self._model.finds_instances
-        if self._model is not None and not has_decoder:
+        if self._model is not None and settings.by == "decoder" and not has_decoder:
             settings = replace(settings, by="auto")
-        self.rows.setRowVisible(self.options["by"], has_decoder)
+        by = self.options["by"]
+        self.rows.setRowVisible(by, self._model is not None)
+        by.model().item(by.findData("decoder")).setEnabled(has_decoder)
         used = settings if self._reads_words else replace(settings, words="")
         shown = used if self._model is None else used.for_model(self._model)
         quality, stability = shown.thresholds

@@ -233,9 +233,17 @@ class SimMATWidget(QWidget):
         from napari_simmat.widgets.batch.tab import BatchTab
 
         batch = BatchTab(self.viewer)
+        batch.review_wanted.connect(self._review)
         self._close_at_the_end(batch.form.models.transfers, batch.batching)
         self._put(2, batch)
         return batch
+
+    def _review(self) -> None:
+        """Look over what a batch has found."""
+        segment = self.segment
+        self.tabs.setCurrentWidget(segment)
+        folder = segment.image_folder
+        segment.controller.perform(lambda: folder.choose_plan(self.batch.plan()))
 
     def _close_at_the_end(self, *running: Any) -> None:
         for each in running:

@@ -60,8 +60,19 @@ STATUS_TONES: dict[StatusKind, Tone] = {
     "failed": "error",
     "done": "good",
 }
+STATUS_SIGNS: dict[StatusKind, str] = {
+    "nothing": "○",
+    "ready": "●",
+    "working": "◐",
+    "canceled": "■",
+    "failed": "✕",
+    "done": "✓",
+}
+"""State is told by shape as well as by color."""
 MIN_FRACTION, MIN_SECONDS = 0.03, 2.0
 """What must be done, and how long it must have taken, before the time left is estimated."""
+_SIGN = 16
+"""Pixels of the sign of a state, so that the words stay where they are."""
 _SHOW_DELAY = 150
 """Milliseconds before work is shown, so that quick results do not flicker."""
 
@@ -83,7 +94,8 @@ class StatusLine(QWidget):
         super().__init__()
         self._status = Status("nothing", "")
         self._since = 0.0
-        self.dot = QLabel("●")
+        self.dot = QLabel()
+        self.dot.setFixedWidth(_SIGN)
         self.text = text_label()
         self.text.least_lines = 2  # so that what is above stays where it is
         self.text.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
@@ -146,6 +158,7 @@ class StatusLine(QWidget):
         working = status.kind == "working"
         self.setProperty("state", status.kind)
         set_tone(self.dot, STATUS_TONES[status.kind])
+        self.dot.setText(STATUS_SIGNS[status.kind])
         self.text.setText(with_keys(status.text) + (" ..." if working else ""))
         self.bar.setVisible(working)
         self.left.setVisible(working)

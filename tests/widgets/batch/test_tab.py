@@ -530,3 +530,15 @@ def _understood(request: BatchRequest) -> dict[str, Any]:
     """What the command line makes of a request."""
     _, bound, _ = app.parse_args(request.arguments())
     return dict(bound.arguments)
+
+
+def test_images_of_a_run_are_looked_over_from_its_end(batch, data, tmp_path):
+    batch.choose(data, tmp_path / "out", NEXT_TO_IMAGE)
+    batch.run(batch.tab.start)
+    assert batch.status.offer == "Review 4 images"
+    window = batch.window
+    window.push(batch.tab.status.offer)
+    window.idle()
+    assert window.widget.tabs.currentWidget() is window.tab
+    assert window.tab.folder_panel.place.text().startswith("1 of 5, 1 seen, 4 done")
+    assert window.objects.any()

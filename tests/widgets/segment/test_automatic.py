@@ -48,6 +48,25 @@ def test_thresholds_of_the_model_are_shown_from_the_start(ready):
     assert form.value().quality is None, "they are not set by hand"
 
 
+def test_everything_is_found_by_tiny_and_outlined_by_the_model(ready, everything):
+    """With slow models this is the quick way; the sliders filter by the chances of tiny."""
+    panel = ready.tab.automatic_panel
+    by = panel.options["by"]
+    panel.set_value(AutomaticSettings())
+    by.setCurrentIndex(by.findText("tiny, outlined by the model"))
+    ready.push(panel.start)
+    found = at_centers(ready.preview)
+    assert 0 not in found
+    assert len(set(found)) == 4
+    candidates = everything.proposals.candidates
+    assert candidates.disjoint
+    assert candidates.thresholds == OBJECT_THRESHOLDS
+    panel.options["min_area"].setValue(100_000)
+    ready.idle()
+    assert not ready.preview.any()
+    assert everything.proposals.candidates is candidates, "nothing was asked again"
+
+
 def test_everything_is_proposed_filtered_and_committed(ready, everything):
     panel = ready.tab.automatic_panel
     ready.push(panel.start)

@@ -92,6 +92,34 @@ def test_line_after_an_awaited_commit_is_a_new_object(stack):
     assert iou(stack.mask[1], np.roll(truth == 2, 3, axis=1)) > 0.7
 
 
+def test_second_commit_while_one_waits_follows_it(stack):
+    truth = discs()[1]
+    gate = click_and_commit(stack)
+    for number in (1, 2):
+        click_without_waiting(stack, *CENTERS[number])
+        stack.tap(Qt.Key.Key_C)
+        stack.tap(Qt.Key.Key_C)  # once more changes nothing
+    click_without_waiting(stack, *CENTERS[3])
+    gate.release()
+    labels = stack.objects[1]
+    assert set(np.unique(labels)) == {0, 1, 2, 3}
+    for number in (1, 2, 3):  # in their order
+        assert iou(labels == number, np.roll(truth == number, 3, axis=1)) > 0.7
+    assert iou(stack.mask[1], np.roll(truth == 4, 3, axis=1)) > 0.7, "this one stays open"
+    stack.undo()
+    assert set(np.unique(stack.objects)) == {0, 1, 2}, "each commit is a step"
+
+
+def test_second_commit_on_another_plane_follows_the_first(stack):
+    gate = click_and_commit(stack)
+    stack.viewer.dims.set_current_step(0, 2)
+    click_without_waiting(stack, *CENTERS[1])
+    stack.tap(Qt.Key.Key_C)
+    gate.release()
+    assert [set(np.unique(plane)) for plane in stack.objects] == [{0}, {0, 1}, {0, 2}]
+    assert not stack.workspace.session.prompt_state
+
+
 def test_undo_of_a_click_leaves_the_awaited_commit(stack):
     gate = click_and_commit(stack)
     click_without_waiting(stack, *CENTERS[1])

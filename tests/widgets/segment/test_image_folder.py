@@ -26,7 +26,7 @@ from napari_simmat.widgets.batch.tab import BatchTab
 from napari_simmat.widgets.segment import image_folder
 from napari_simmat.widgets.segment.image_folder import (
     AT_THE_END,
-    COMMIT_FIRST,
+    DRAFTS_FIRST,
     NOT_CHOSEN,
     NOT_EMPTY,
     NOT_REPLACED,
@@ -165,7 +165,7 @@ def test_go_does_not_close_what_is_not_saved(window, folder, monkeypatch):
     QTest.mouseClick(window.tab.automatic_panel.start, Qt.MouseButton.LeftButton)
     window.qtbot.waitUntil(lambda: window.controller.review.has_drafts)
     window.key(*NEXT)
-    assert window.status.text == COMMIT_FIRST
+    assert window.status.text == DRAFTS_FIRST
     assert shown(window) == ["0", "SimMAT objects"]
 
 
@@ -432,3 +432,93 @@ def test_mark_empty_says_why_it_cannot(window, folder):
     window.push(window.tab.folder_panel.empty)
     assert window.status.text == NOT_CHOSEN.format("0.tif")
     assert not list(folder.glob("*_labels.tif"))
+
+
+def test_objects_of_a_result_survive_an_open_click(window, folder):
+    known_objects(folder, "0")
+    before = tifffile.imread(folder / "0_labels.tif")
+    begin(window, folder)
+    window.key(*BACK)
+    window.click(*CENTERS[3])  # stays open, and nothing else is done
+    window.key(*NEXT)
+    window.key(*BACK)
+    assert np.array_equal(objects(window), before)
+    assert len(window.workspace.session.prompt_state.prompts.points) == 1
+    window.key(*NEXT)
+    assert np.array_equal(tifffile.imread(folder / "0_labels.tif"), before)
+
+
+def test_drafts_survive_going_on_from_another_image(window, folder):
+    window.viewer.add_image(gray()[::-1].copy(), name="other")
+    begin(window, folder)
+    window.tab.automatic_panel.set_value(AutomaticSettings(points_per_side=5))
+    window.tab.act("segment everything")
+    window.idle()
+    found = window.workspace.session.drafts.open
+    assert found
+    window.choose(window.tab.channels.image, "other")
+    window.key(*NEXT)
+    assert place(window.tab.folder_panel).startswith("2 of")
+    window.key(*BACK)
+    assert window.workspace.session.drafts.open == found
+
+
+def test_closed_tab_goes_on_in_its_folder(window, folder):
+    begin(window, folder)
+    window.add_object(*CENTERS[0])
+    window.key(*NEXT)
+    window.add_object(*CENTERS[1])
+    at, made = place(window.tab.folder_panel), objects(window)
+    window.close_widget()
+    window.start()
+    assert place(window.tab.folder_panel) == at
+    window.key(*NEXT)
+    assert place(window.tab.folder_panel).startswith(f"3 of {COUNT}, 2 done")
+    assert np.array_equal(tifffile.imread(folder / "1_labels.tif"), made)
+
+
+def test_folder_goes_on_after_closing_on_another_image(window, folder):
+    window.viewer.add_image(gray()[::-1].copy(), name="other")
+    begin(window, folder)
+    window.click(*CENTERS[0])
+    window.choose(window.tab.channels.image, "other")
+    window.close_widget()
+    window.start()
+    window.key(*NEXT)
+    assert place(window.tab.folder_panel).startswith("2 of"), window.status
+    window.key(*BACK)
+    assert len(window.workspace.session.prompt_state.prompts.points) == 1
+
+
+def in_other_results(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The list of a batch over the same images, whose results go elsewhere."""
+    output = folder.parent / "out"
+    output.mkdir()
+    made = plan(find_inputs([folder]), output=output, prompts="auto")
+    monkeypatch.setattr(BatchTab, "plan", lambda _: made)
+    return output
+
+
+@pytest.mark.all_tabs
+@pytest.mark.parametrize("gone", ["tab", "image"])
+def test_unsaved_work_stays_with_the_results_it_is_for(window, folder, monkeypatch, gone):
+    output = in_other_results(folder, monkeypatch)
+    begin(window, folder)
+    window.add_object(*CENTERS[0])
+    made = objects(window)
+    if gone == "tab":
+        window.close_widget()
+        window.viewer.layers.clear()
+        window.start()
+    else:
+        window.viewer.layers.remove("0")
+        window.idle()
+    window.tab.sections["folder"].set_open(True)
+    window.push(window.tab.folder_panel.batch)
+    assert shown(window) == ["0"]
+    window.key(*NEXT)
+    assert place(window.tab.folder_panel).startswith("2 of"), window.status
+    assert not list(output.glob("0_labels.tif"))
+    window.tab.folder_panel.folder.set_value(str(folder))
+    window.idle()
+    assert np.array_equal(objects(window), made)

@@ -289,7 +289,7 @@ def test_learning_with_useless_leftovers_begins_anew(with_cells, monkeypatch, st
     window.qtbot.waitUntil(
         lambda: bool(list(user_folder("sessions").glob("*.learning-*/state.pt")))
     )
-    window.take(panel.start)
+    window.push(window.tab.status.cancel)
     window.qtbot.waitUntil(lambda: window.tab.learning.worker.idle)
     (path,) = user_folder("sessions").glob("*.learning-*/state.pt")
     if state == "cut off":

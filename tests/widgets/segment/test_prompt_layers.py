@@ -314,3 +314,18 @@ def test_click_then_a_line_are_replayed_in_their_order(ready):
     assert np.abs(np.subtract(click, CENTERS[0])).max() <= ready.precision, "the click was first"
     assert len(prompt.marks) == 2
     assert (ready.preview > 0).sum() < before.sum()
+
+
+def test_tool_in_hand_works_as_before_after_closing_the_tab(ready):
+    ready.add_object(*CENTERS[0])
+    ready.close_widget()
+    ready.start()
+    ready.click(*CENTERS[0])
+    assert ready.tab.object_panel.table.value() == (1,), "a click on an object selects it"
+    ready.take(ready.tab.buttons.tools["pen"])
+    ready.close_widget()
+    ready.start()
+    steps = len(ready.workspace.session.history)
+    (y, x), turn = CENTERS[1], np.linspace(0, 2 * np.pi, 12)
+    ready.stroke(np.stack([y + 30 * np.sin(turn), x + 30 * np.cos(turn)], axis=1).tolist())
+    assert len(ready.workspace.session.history) == steps + 1, "a line is one step"

@@ -8,16 +8,20 @@ from qtpy.QtCore import Qt
 
 from napari_simmat.annotation.predictions import EDITING_DRAFT
 from napari_simmat.engine.settings import AutomaticSettings
+from napari_simmat.widgets.layer_data import canvas_size
 from napari_simmat.widgets.segment.object_actions import COMMIT_FIRST
 from napari_simmat.widgets.segment.review import (
     ACCEPTED,
+    ACCEPTED_MANY,
     ALL_DONE,
     DECIDE,
     LEFT,
     NO_DRAFT,
     NO_DRAFTS,
+    NONE_ALONG,
     NONE_DOUBTFUL,
     REJECTED,
+    REJECTED_MANY,
 )
 from napari_simmat.widgets.shortcuts import shortcut_text
 from tests.nightly import nightly_but
@@ -71,9 +75,13 @@ def current(window: Any) -> tuple[int, int]:
     return next(at for at in CENTERS if covers(draft, at))
 
 
-def looks_at(window: Any, at: tuple[int, int]) -> bool:
+def in_sight(window: Any) -> bool:
+    """Whether the whole of the current draft is in view."""
     camera = getattr(window.viewer, "scene", window.viewer).camera
-    return bool(np.allclose(camera.center[-2:], at, atol=2))
+    half = np.array(canvas_size(window.viewer)) / 2 / camera.zoom
+    low, high = window.controller.review.current.mask.box
+    middle = np.array(camera.center[-2:])
+    return bool((low >= middle - half).all() and (high <= middle + half).all())
 
 
 def test_accept_writes_the_draft_under_the_mouse(drafted):
@@ -237,12 +245,12 @@ def test_next_goes_to_the_least_certain_draft_first(drafted):
     text = LEFT.format(doubtful=4, drafts="4 drafts")
     camera = getattr(drafted.viewer, "scene", drafted.viewer).camera
     zoom = camera.zoom
+    before = tuple(camera.center)
     for center in (*order, order[0]):
         drafted.key(NEXT)
         assert current(drafted) == center
-        assert looks_at(drafted, center)
         assert drafted.status.text == f"{text} {CHOICE}"
-    assert camera.zoom == zoom
+        assert (tuple(camera.center), camera.zoom) == (before, zoom), "it is in sight"
     outline = drafted.viewer.layers["SimMAT chosen"]
     assert outline.visible
     assert outline.contour
@@ -274,6 +282,101 @@ def test_keys_mean_the_current_draft_while_the_mouse_rests(drafted):
     assert not drafted.viewer.layers["SimMAT chosen"].visible
     drafted.undo(4)
     assert at_centers(drafted.preview) == [True] * 4
+
+
+def test_view_moves_to_what_is_out_of_sight_and_comes_back(drafted):
+    order = let_all_be_doubtful(drafted)
+    camera = getattr(drafted.viewer, "scene", drafted.viewer).camera
+    camera.zoom, camera.center = min(canvas_size(drafted.viewer)) / 110, (0, *CENTERS[0])
+    before, seen = (tuple(camera.center), camera.zoom), []
+    drafted.hover(*CENTERS[0])
+    for center in order:
+        drafted.push(drafted.tab.review_panel.next)
+        assert current(drafted) == center
+        seen.append(tuple(camera.center))
+        assert in_sight(drafted), "it would be cut off"
+    assert len(set(seen)) > 1
+    for _ in order:
+        drafted.push(drafted.tab.review_panel.accept)
+    assert (tuple(camera.center), camera.zoom) == before
+    drafted.undo(4)
+    camera.center = (0, *CENTERS[0])
+    for _ in order:
+        drafted.push(drafted.tab.review_panel.next)
+    camera.center = (0, 20, 20)
+    drafted.commit()
+    assert tuple(camera.center) == (0, 20, 20), "where the user looks since, the view stays"
+
+
+def test_current_draft_stands_between_four_corners(drafted):
+    order = let_all_be_doubtful(drafted)
+    drafted.key(NEXT)
+    mark = drafted.viewer.layers["SimMAT chosen"]
+    draft = drafted.controller.review.current.mask
+    low = np.round(mark.affine.translate).astype(int)
+    outside = np.ones(mark.data.shape, bool)
+    start = draft.corner - low
+    inner = tuple(slice(a, a + n) for a, n in zip(start, draft.shape, strict=True))
+    outside[inner] = False
+    assert (start > 0).all()
+    assert {1, 2} <= set(np.unique(mark.data[outside])), "a light line and a dark one"
+    for corner in ((0, 0), (0, -1), (-1, 0), (-1, -1)):
+        assert mark.data[corner] == 2
+    middle = mark.data.shape[0] // 2
+    assert not mark.data[middle, 0], "corners, no box"
+    assert np.array_equal(mark.data[inner] == 1, draft.mask)
+    assert current(drafted) == order[0]
+
+
+def sweep(window: Any, path: list[tuple[float, float]], modifiers: Any) -> None:
+    """Draw a line with the pen while a key is held."""
+    window.take(window.tab.buttons.tools["pen"])
+    window.hold(modifiers)
+    window.begin_stroke(path)
+    window.release_mouse(*path[-1])
+    window.hold(NONE)
+    window.idle()
+
+
+NONE = Qt.KeyboardModifier.NoModifier
+CTRL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
+
+
+def test_one_line_accepts_or_rejects_all_drafts_that_it_passes(drafted):
+    steps = len(drafted.workspace.session.history)
+    sweep(drafted, [CENTERS[0], CENTERS[1]], CTRL)
+    assert at_centers(drafted.objects) == [True, True, False, False]
+    assert at_centers(drafted.preview) == [False, False, True, True]
+    assert drafted.status.text.startswith(ACCEPTED_MANY.format(drafts="2 drafts"))
+    assert not drafted.workspace.session.prompt_state, "no line is left"
+    sweep(drafted, [CENTERS[2], CENTERS[3]], SHIFT)
+    assert drafted.objects.max() == 2
+    assert not drafted.workspace.session.drafts.open
+    assert len(drafted.workspace.session.rejected) == 2
+    assert drafted.status.text.startswith(REJECTED_MANY.format(drafts="2 drafts"))
+    assert len(drafted.workspace.session.history) == steps + 2, "each line is one step"
+    drafted.undo(2)
+    assert at_centers(drafted.preview) == [True] * 4
+    assert not drafted.objects.any()
+
+
+def test_line_around_drafts_means_all_within(drafted):
+    y, side = CENTERS[0][0], 60
+    camera = getattr(drafted.viewer, "scene", drafted.viewer).camera
+    camera.zoom, camera.center = min(canvas_size(drafted.viewer)) / 240, (0, 100, 110)
+    around = [(2, 2), (2, 215), (y + side - 18, 215), (y + side - 18, 2), (3, 2)]
+    sweep(drafted, around, SHIFT)
+    assert at_centers(drafted.preview) == [False, False, True, True]
+    sweep(drafted, [BESIDE, (BESIDE[0], BESIDE[1] + 6)], CTRL)
+    assert drafted.status.text == NONE_ALONG
+    assert at_centers(drafted.preview) == [False, False, True, True]
+
+
+def test_line_without_a_key_outlines_an_object_beside_drafts(drafted):
+    sweep(drafted, [(90, 105), (90, 118), (103, 118), (103, 105), (90, 105)], NONE)
+    assert len(drafted.workspace.session.prompts.outlines) == 1
+    sweep(drafted, [CENTERS[0], CENTERS[1]], CTRL)
+    assert len(drafted.workspace.session.drafts.open) == 4, "while something is open, it is mended"
 
 
 def test_edit_means_the_current_draft_while_the_mouse_rests(drafted):

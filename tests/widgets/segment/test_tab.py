@@ -269,12 +269,10 @@ def test_objects_stay_in_the_table_while_a_model_cannot_be_used(ready):
     table = ready.tab.object_panel.table
     ready.tab.models.set_value("vit_b")
     ready.idle()
-    assert ready.workspace.session is None
     assert table.model().rowCount() == 1
-    assert not table.isEnabled()
+    assert table.isEnabled(), "objects are mended without a model as well"
     ready.tab.models.choose_embedded()
     ready.idle()
-    assert table.isEnabled()
     ready.click_row(0)
     ready.viewer.layers.clear()
     ready.idle()

@@ -9,6 +9,7 @@ from qtpy.QtCore import Qt
 from napari_simmat.engine.settings import AutomaticSettings
 from napari_simmat.widgets.segment.controller import STILL_OPEN
 from napari_simmat.widgets.segment.plane_status import HIDDEN, NO_TOOL, READY, SHOW_IMAGE, ready_on
+from napari_simmat.widgets.segment.tab import KEPT
 from tests.widgets.scenes import CENTERS, discs, gray, iou
 
 OTHER = gray()[:, ::-1].copy()
@@ -168,3 +169,27 @@ def test_tab_ready_activates_the_point_tool(window):
     window.take(window.tab.buttons.tools["box"])
     open_other(window)
     assert window.tab.buttons.tools["box"].isChecked(), "the tool goes along to the next image"
+
+
+def test_objects_follow_the_name_of_their_image(window):
+    window.viewer.add_image(gray(), name="a")
+    window.viewer.add_image(gray()[::-1].copy(), name="b")
+    window.start()
+    window.add_object(*CENTERS[0])
+    window.choose(window.tab.channels.image, "a")
+    window.add_object(*CENTERS[0])
+    assert "SimMAT objects of a" in window.viewer.layers
+    window.viewer.layers["a"].name = "c"
+    window.idle()
+    assert "SimMAT objects of c" in window.viewer.layers
+    assert "SimMAT objects of b" in window.viewer.layers
+
+
+def test_image_closed_with_unsaved_objects_says_how_they_come_back(ready):
+    ready.add_object(*CENTERS[0])
+    ready.viewer.layers.clear()
+    ready.idle()
+    assert KEPT.format(objects="1 object", image="discs") in ready.status.text
+    ready.viewer.add_image(gray(), name="discs")
+    ready.idle()
+    assert ready.status.offer == "Restore"

@@ -24,6 +24,8 @@ from napari_simmat.widgets.worker import BackgroundJob, later
 
 SCANNING = "Scanning files"
 STOPPED = "Stopped."
+REVIEW = "Review {}"
+"""The button after a run."""
 TO_RESUME = "Stopped. {}; start to resume."
 CRASHED = (
     "The batch process stopped unexpectedly, possibly out of memory. Start it again to resume."
@@ -177,7 +179,9 @@ class BatchController(JobController):
         seconds = time.monotonic() - self._begun
         if ending.kind == "done":
             kind: StatusKind = "done" if self._numbers()[0] else "failed"
-            self._rest(Status(kind, self._summary(), seconds=seconds))
+            count = self._numbers()[0]
+            offer = REVIEW.format(pluralize(count, "image")) if count else ""
+            self._rest(Status(kind, self._summary(), seconds=seconds, offer=offer))
         elif ending.kind == "failed":
             self._fail(ending.text)
         elif ending.kind == "canceled" or self.state in ("stopping", "killing"):

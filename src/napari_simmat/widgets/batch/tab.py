@@ -65,6 +65,9 @@ EXISTING = {
 class BatchTab(JobTab):
     """Choose files and settings, try one, run all, and open the results."""
 
+    review_wanted = Signal()
+    """The user wants to look over the images of the run in the Segment tab."""
+
     def __init__(self, viewer: Viewer) -> None:
         self.form = BatchForm()
         self.table = FilesTable()
@@ -134,6 +137,7 @@ class BatchTab(JobTab):
         self.table.explained.connect(self._on_explained)
         batching.scanned.connect(self._on_scanned)
         batching.opened.connect(self._on_opened)
+        self.status.accepted.connect(self.review_wanted)
 
     # ------------------------------------------------------------------ choice
 

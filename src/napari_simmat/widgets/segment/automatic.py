@@ -434,6 +434,8 @@ class AutomaticSegmentation(QObject):
             found = proposed.candidates
             self.proposals = replace(self.proposals, candidates=found, seen=proposed.seen)
             self._filter()
+            if proposed.looks_again:
+                self._look_again(self.proposals.request, found)
         self.changed.emit()
 
     def _remember(self, requested: Proposals, kind: ObjectKind | None) -> None:

@@ -23,6 +23,8 @@ from napari_simmat.widgets.segment.panel import KEYS, Panel
 MORE_SETTINGS = "More settings"
 NEXT_DOUBTFUL = "Doubtful ({count})  {key}"
 NEXT_TIP = "Go to the draft that is least certain; {key} opens it, and clicks mend it"
+ACCEPT_TIP = "Write the draft between the corners; Ctrl and a line of the pen: all that it passes"
+REJECT_TIP = "Take the draft between the corners away; Shift and a line of the pen: all it passes"
 REVIEWED = "{settled} done, {drafts} left"
 
 
@@ -31,8 +33,8 @@ class ReviewPanel(Panel):
 
     def __init__(self) -> None:
         super().__init__()
-        self.accept = self.button("accept", "Accept", "Write the draft that is outlined")
-        self.reject = self.button("reject", "Reject", "Take the draft that is outlined away")
+        self.accept = self.button("accept", "Accept", ACCEPT_TIP)
+        self.reject = self.button("reject", "Reject", REJECT_TIP)
         self.next = self.button("next doubtful", "", NEXT_TIP.format(key=KEYS["edit"]))
         self.left = text_label("muted")
         self.bar = thin_bar()

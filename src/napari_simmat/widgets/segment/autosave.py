@@ -118,6 +118,9 @@ class Autosave(QObject):
         workspace.command_changed.connect(self._on_command)
         workspace.session_closed.connect(self._on_closed)
         workspace.layer_replaced.connect(self._on_replaced)
+        for session in workspace.sessions.others(None):  # that a closed tab has left
+            if session.log is not None:
+                self._continue(session, session.log)
 
     @property
     def busy(self) -> bool:
@@ -237,6 +240,7 @@ class Autosave(QObject):
         editors = [self._workspace.sessions.editor_of(key) for key in file.begun]
         editors += [removed.editor for removed in session.removed.values()]
         has_objects = any(editor is not None and editor.labels for editor in editors)
+        has_objects &= len(session.history) > 0  # or they were there before
         has_prompts = any(view.prompt_state for view in session.views.values())
         has_work = has_objects or has_prompts or bool(session.drafts)
         if not has_work and session.adapted is None:
@@ -267,7 +271,7 @@ class Autosave(QObject):
 
     def _create(self, session: LayerSession) -> AutosaveFile:
         image = self._images[session]
-        path = new_path(image)
+        path = new_path(image, session.home)
         file = AutosaveFile(path, lock_of(path))
         file.lock.acquire(blocking=False)
         self._files[session] = file
@@ -366,7 +370,7 @@ class Recovery(QObject):
         elif self._is_begun(session):
             self._workspace.fail(BEGUN)
         else:
-            self.start(new_path(self._autosave.image(session)), path)
+            self.start(new_path(self._autosave.image(session), session.home), path)
 
     def start(self, path: Path, source: Path | None = None) -> None:
         """Restore the objects, prompts and history of a session file, or of a copy of `source`."""
@@ -444,7 +448,7 @@ class Recovery(QObject):
             workspace.say(text)
         if session is None or request.prompts or self._job.busy or self._is_begun(session):
             return
-        path = left_over(self._autosave.image(session))
+        path = left_over(self._autosave.image(session), session.home)
         if path is not None:
             text = (ADAPTED if is_saved(path) else UNSAVED).format(_when(path))
             self._left = path, text

@@ -6,6 +6,7 @@ Layers are read and written on the main thread only; values cross over to the wo
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
@@ -22,8 +23,8 @@ from napari_simmat.annotation.predictions import (
     PredictionRequest,
     described,
 )
-from napari_simmat.annotation.prompt_grouping import objects_on
-from napari_simmat.annotation.prompt_state import Plane, plane_names
+from napari_simmat.annotation.prompt_grouping import ObjectPrompt, objects_on
+from napari_simmat.annotation.prompt_state import Plane, PromptState, plane_names
 from napari_simmat.widgets.placement import ImageGeometry
 from napari_simmat.widgets.segment.arrangement import LayerArrangement
 from napari_simmat.widgets.segment.automatic import AutomaticSegmentation
@@ -72,6 +73,8 @@ class Waiting(NamedTuple):
     """The prediction of this plane."""
     propagation: bool = False
     """All planes of a propagation."""
+    then: tuple[tuple[Plane, PromptState], ...] = ()
+    """What is to be committed after it: planes, and what was open there when the user said so."""
 
 
 NOTHING = Waiting()
@@ -124,8 +127,9 @@ class SegmentController(QObject):
         self.propagation = Propagation(workspace, inference, self.objects)
         self.automatic = AutomaticSegmentation(workspace, inference)
         self.review = DraftReview(workspace, self.objects)
-        self.pen = Pen(workspace)
+        self.pen = Pen(workspace, self.review)
         self.pen.clicked.connect(self.objects.select)
+        self.pen.swept.connect(lambda *drafts: self.perform(partial(self.review.settle, *drafts)))
         self.pen.drawn.connect(lambda stroke: self.perform(lambda: self.pen.take(stroke)))
         self.naming = ObjectNaming(workspace, inference)
         self.prefetcher = EmbeddingPrefetcher(workspace, inference)
@@ -386,12 +390,22 @@ class SegmentController(QObject):
             self.objects.commit(plane, prediction, remark=self._large.text_of_cut(prediction))
             return
         if self._awaits_commit:
-            return  # one commit at a time; the earlier one goes first
+            self._commit_later(plane, state)
+            return
         self.waiting = Waiting(plane)
         self.workspace.prompt_layers.next_group(state.prompts)  # clicks from here on
         awaited = self.inference.request if self.inference.busy else None
         if awaited is None or awaited.plane != plane or awaited.state != state:
             self.request()
+
+    def _commit_later(self, plane: Plane, state: PromptState) -> None:
+        """Commit what was drawn since an earlier commit, which waits and goes first."""
+        known = [here for at, here in self.waiting.then if at == plane]
+        if self.waiting.plane == plane and self.inference.request is not None:
+            known.insert(0, self.inference.request.state)
+        if not known or state.prompts.without(known[-1].prompts):
+            self.waiting = self.waiting._replace(then=(*self.waiting.then, (plane, state)))
+            self.workspace.prompt_layers.next_group(state.prompts)
 
     def commit_propagation(self) -> None:
         """Commit what was propagated; clicks made since then are propagated first."""
@@ -463,13 +477,22 @@ class SegmentController(QObject):
                 session.predictions.pop(plane, None)
                 workspace.preview.clear([plane], session.geometry.order)
             self._plane = plane
-            made = PredictionRequest(workspace.model, image, plane, objects, state.choices, state)
-            self.inference.submit(
-                replace(
-                    made, center=center_of_view(workspace.viewer, session.geometry), whole=whole
-                )
-            )
+            self._submit(plane, image, objects, state, whole=whole)
         workspace.prediction_changed.emit()
+
+    def _submit(
+        self,
+        plane: Plane,
+        image: ImageValue,
+        objects: tuple[ObjectPrompt, ...],
+        state: PromptState,
+        *,
+        whole: bool = False,
+    ) -> None:
+        workspace = self.workspace
+        made = PredictionRequest(workspace.model, image, plane, objects, state.choices, state)
+        center = center_of_view(workspace.viewer, workspace.session.geometry)
+        self.inference.submit(replace(made, center=center, whole=whole))
 
     def _say_unusable(self, reason: str) -> None:
         """Say why prompts cannot be used; on another image, offer to segment that one instead."""
@@ -504,9 +527,24 @@ class SegmentController(QObject):
             request.plane == plane and not request.state.prompts.without(here.prompts)
         )
 
+    def _commit_next(self, session: LayerSession) -> bool:
+        """Predict what is to be committed next, for its commit; whether anything is."""
+        image = self.workspace.viewed_image()
+        while self.waiting.then and image is not None:
+            (plane, said), *rest = self.waiting.then
+            self.waiting = Waiting(plane, then=tuple(rest))
+            state = session.prompt_state.on(plane)
+            state = replace(state, prompts=state.prompts.within(said.prompts))
+            with suppress(ValueError):  # negative marks alone are left
+                if objects := objects_on(state, plane, session.geometry.shape[-2:]):
+                    self._submit(plane, image, objects, state)
+                    return True
+        self._stop_waiting()
+        return False
+
     def _stop_waiting(self) -> None:
         """No commit waits for a prediction any more; one may wait for a propagation."""
-        self.waiting = self.waiting._replace(plane=None)
+        self.waiting = self.waiting._replace(plane=None, then=())
 
     @needs_image
     def _on_predicted(
@@ -517,7 +555,7 @@ class SegmentController(QObject):
         seconds: float,
     ) -> None:
         workspace, plane = self.workspace, request.plane
-        commits = self.waiting.plane == plane
+        commits, then = self.waiting.plane == plane, self.waiting.then
         self._stop_waiting()
         if not request.objects:
             missed, self._missed = self._missed, ""
@@ -534,6 +572,9 @@ class SegmentController(QObject):
             self._large.encode(request)
         self.propagation.say_progress()
         workspace.prediction_changed.emit()
+        self.waiting = self.waiting._replace(then=then if commits else ())
+        if commits and self._commit_next(session):
+            return
         if commits and plane != workspace.plane_or_none():
             self._plane = None  # what is open on the current plane has waited for the commit
             self._on_plane()

@@ -20,7 +20,7 @@ from napari_simmat.batch.outputs import CERTAINTY
 from napari_simmat.batch.plan import EXTRA_ENDINGS, TRACKS, find_images
 from napari_simmat.engine.files.label_images import LABEL_WRITERS, class_of, table_beside
 from napari_simmat.engine.linking import read_parents
-from napari_simmat.io.captures import home_of, propose_in
+from napari_simmat.io.captures import found_text, home_of, propose_in
 from napari_simmat.io.readers import read_image, read_labels, stem_of
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.readers import image_layer_data
@@ -69,12 +69,14 @@ class FolderImage:
 class ImageList(NamedTuple):
     """The images to go through, and the numbers of those that were done when they were listed.
 
-    The `proposal` is a pattern of captures that the names in the folder look like.
+    The `proposal` is a pattern of captures that the names in the folder look like, `found` says
+    what it finds.
     """
 
     images: Sequence[FolderImage]
     done: set[int]
     proposal: str = ""
+    found: str = ""
 
 
 def list_folder_job(folder: Path, by_score: bool) -> Job[ImageList]:
@@ -88,7 +90,8 @@ def list_folder_job(folder: Path, by_score: bool) -> Job[ImageList]:
         for number, each in enumerate(find_images([folder]))
     ]
     listed = yield from look_for_results_job(images, by_score)
-    return listed._replace(proposal=propose_in(folder) if folder.is_dir() else "")
+    proposal = propose_in(folder) if folder.is_dir() else ""
+    return listed._replace(proposal=proposal, found=found_text(proposal) if proposal else "")
 
 
 def look_for_results_job(images: Sequence[FolderImage], by_score: bool) -> Job[ImageList]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QCheckBox, QWidget
 
-from napari_simmat.widgets.capture_offer import CaptureOffer
 from napari_simmat.widgets.controls import Button, MenuButton, hbox, keep_place, text_label, vbox
 from napari_simmat.widgets.forms import PathField
 from napari_simmat.widgets.shortcuts import shortcut_text
@@ -31,9 +30,9 @@ class FolderPanel(QWidget):
             "Folder of images",
             "Its images are opened one by one; or a pattern of captures, {capture}_{band}.tif",
         )
-        self.captures = CaptureOffer(self.folder)
         self.batch = Button("From Batch tab", tip="Take the images and results of the Batch tab")
         self.batch.hide()
+        self.batch.clicked.connect(lambda: self.folder.set_value(""))  # it may be chosen again
         self.next = MenuButton(
             f"Next image  {shortcut_text('next image')}",
             "Save and close; open the next one. The list has the one before",
@@ -50,7 +49,6 @@ class FolderPanel(QWidget):
         )
         vbox(
             hbox((self.folder, 1), self.batch),
-            self.captures,
             self.by_score,
             parent=self,
         )

@@ -26,9 +26,9 @@ class Pace:
     def __init__(self) -> None:
         self._begun, self._here = time.monotonic(), 0
 
-    def add(self) -> None:
-        """One more was gone over."""
-        self._here += 1
+    def add(self, count: int = 1) -> None:
+        """So many more were gone over."""
+        self._here += count
 
     def left(self, rest: int) -> str:
         """How long the rest takes at the pace so far, such as ``about 4 min left``; or empty."""

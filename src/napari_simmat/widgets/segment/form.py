@@ -53,9 +53,10 @@ from napari_simmat.widgets.shortcuts import shortcut_text
 from napari_simmat.widgets.status_line import StatusLine
 from napari_simmat.widgets.worker import later
 
-MODEL = "Model and layers"
+MODEL = "Model and channels"
 MENU = {
-    "model": "Model, channels and layers",
+    "model": "Model and channels",
+    "layers": "Layers of your own",
     "learn": "Learn from these objects",
     "tracks": "Link over time",
     "stack": "Planes to propagate to",
@@ -130,18 +131,22 @@ class SegmentForm(QWidget):
 
     def _make_sections(self) -> dict[str, CollapsibleSection]:
         """What is not needed for each object; one of them is open at a time, or none."""
-        model, settings = QWidget(), QWidget()
+        model, layers, settings = QWidget(), QWidget(), QWidget()
         form_rows(
             ("Model", self.models),
             self.models.details,
             self.channels.section,
+            ("Pixel size", self.pixel_size),
+            self.channel_panel,
+            parent=model,
+            indent=INDENT,
+        )
+        form_rows(
             ("Objects", self.objects),
             ("Points", self.points),
             ("Boxes", self.boxes),
             ("Masks", self.masks),
-            ("Pixel size", self.pixel_size),
-            self.channel_panel,
-            parent=model,
+            parent=layers,
             indent=INDENT,
         )
         form_rows(
@@ -157,6 +162,7 @@ class SegmentForm(QWidget):
         contents = {
             "everything": ("Everything", self.automatic_panel),
             "model": (MODEL, model),
+            "layers": ("Layers of your own", layers),
             "learn": ("Learn", self.learn_panel),
             "tracks": ("Tracks", self.tracks_panel),
             "stack": ("Planes to propagate to", self.stack_panel.range),
@@ -318,7 +324,7 @@ class SegmentForm(QWidget):
 
     def close_settings(self) -> None:
         """Close what was opened to choose something, since the user marks objects now."""
-        for name in ("model", "stack", "folder", "settings"):
+        for name in ("model", "layers", "stack", "folder", "settings"):
             self.sections[name].set_open(False)
 
     def offer_section(self, name: str, *, offered: bool) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from napari.layers import Image
 from qtpy.QtCore import QObject, Signal
 from superqt.utils import signals_blocked
 
 from napari_simmat.annotation.channel_choice import LayerChannel
 from napari_simmat.engine.channels.ranking import RankedPlane, rank_channels_job
+from napari_simmat.engine.channels.registration import register_channels_job
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.channels_form import ChannelsForm
 from napari_simmat.widgets.layer_data import (
@@ -23,8 +26,14 @@ from napari_simmat.widgets.layer_data import (
     name_first_axis,
     ranked_array,
 )
+from napari_simmat.widgets.readers import FILES
 from napari_simmat.widgets.segment.form_choice import FormChoice
-from napari_simmat.widgets.segment.images_in_view import image_before
+from napari_simmat.widgets.segment.images_in_view import (
+    DIM,
+    image_before,
+    is_black,
+    stretch,
+)
 from napari_simmat.widgets.segment.workspace import Workspace
 from napari_simmat.widgets.worker import BackgroundJob, Worker, later
 
@@ -83,6 +92,9 @@ class ImageChoice(QObject):
         self._naming = BackgroundJob(worker, _RANK, self)
         self._ranking = BackgroundJob(worker, _RANK, self)
         self._reading: Image | None = None
+        self._measured = ""
+        self._measuring = BackgroundJob(worker, _RANK, self)
+        self._measuring.returned.connect(lambda px: self.form.show_apart(self._measured, px))
         self._naming.returned.connect(self._on_axes)
         self._ranking.returned.connect(self._on_ranked)
         for event in self._events:
@@ -100,7 +112,12 @@ class ImageChoice(QObject):
     @property
     def busy(self) -> bool:
         """Whether layers, files or pixels are to be read."""
-        return self._later.isActive() or self._naming.busy or self._ranking.busy
+        return (
+            self._later.isActive()
+            or self._naming.busy
+            or self._ranking.busy
+            or self._measuring.busy
+        )
 
     @property
     def is_behind(self) -> bool:
@@ -112,6 +129,7 @@ class ImageChoice(QObject):
         self._later.stop()
         self._naming.cancel()
         self._ranking.cancel()
+        self._measuring.cancel()
         for event in self._events:
             event.disconnect(self.read_later)
         self._viewer.dims.events.current_step.disconnect(self._show_displayed)
@@ -228,7 +246,42 @@ class ImageChoice(QObject):
 
     def _on_ranked(self, ranked: list[RankedPlane]) -> None:
         self.form.set_ranked(self._ranked[0], ranked)
+        session = self._workspace.session
+        is_begun = session is not None and (len(session.history) > 0 or bool(session.drafts))
+        if not is_begun and not self.is_held():
+            self.form.propose()
+            self._show_on_canvas()
         self._show_displayed()
+        self._measure_bands()
+
+    def _measure_bands(self) -> None:
+        """Look how far the chosen channels lie apart, if each is the file of a sensor."""
+        sources = list(dict.fromkeys(each for each in self.form.value() if each is not None))
+        images = {layer_key(layer): layer for layer in self._workspace.images}
+        layer = images.get(sources[0].layer) if sources else None
+        of_one = len({each.layer for each in sources}) == 1 and len(sources) > 1
+        if layer is None or not of_one or len(layer.metadata.get(FILES, ())) < 2:
+            return
+        array, parts = ranked_array(layer), [each.part for each in sources]
+        if None not in parts:
+            self._measured = layer_key(layer)
+            self._measuring.start("Comparing bands", lambda: _apart_job(array, parts))
+
+    def _show_on_canvas(self) -> None:
+        """Show one of the chosen channels, if the canvas shows another one of the same layer."""
+        chosen = [each for each in self.form.value() if each is not None and each.part is not None]
+        images = {layer_key(layer): layer for layer in self._workspace.images}
+        layer = images.get(chosen[0].layer) if chosen else None
+        if layer is None or layer.rgb or not layer_info(layer).channels_first:
+            return
+        dims = self._viewer.dims
+        axis = dims.ndim - layer.ndim
+        parts = [each.part for each in chosen if each.layer == chosen[0].layer]
+        if axis not in dims.displayed and dims.current_step[axis] not in parts:
+            dims.set_current_step(axis, parts[0])
+            stretch(layer)
+        elif is_black(layer, DIM):
+            stretch(layer)
 
     def _displayed(self) -> tuple[Any, ...]:
         inputs = self.form.inputs
@@ -243,6 +296,15 @@ class ImageChoice(QObject):
     def _use_displayed(self) -> None:
         if sources := self._displayed():
             self.form.set_value(sources)
+
+
+def _apart_job(array: Any, parts: Sequence[int]) -> Job[float]:
+    """How many pixels some channels (C, ..., Y, X) lie apart at most, on the middle plane."""
+    middle = tuple(size // 2 for size in array.shape[1:-2])
+    planes = [np.asarray(array[(part, *middle)]) for part in parts]
+    motions = yield from register_channels_job(planes)
+    shifts = [each.shift(planes[0].shape) for each in motions if each.is_sure]
+    return max((math.hypot(*shift) for shift in shifts), default=0.0)
 
 
 def _axes_job(path: Path) -> Job[tuple[str, tuple[int, ...]] | None]:

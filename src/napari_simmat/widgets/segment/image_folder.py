@@ -6,7 +6,8 @@ import shutil
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 from napari.layers import Layer
 from qtpy.QtCore import QObject, Qt, Signal
@@ -14,7 +15,7 @@ from qtpy.QtCore import QObject, Qt, Signal
 from napari_simmat._text import format_list, format_shape
 from napari_simmat.annotation.channel_choice import channel_mappings
 from napari_simmat.annotation.predictions import PredictionRequest
-from napari_simmat.annotation.session_file import left_over, new_path
+from napari_simmat.annotation.session_file import home_of, left_over, new_path
 from napari_simmat.annotation.session_lines import line_of
 from napari_simmat.batch.corrections import follow_batch_job, follow_image_job
 from napari_simmat.batch.outputs import LabeledObjects
@@ -46,12 +47,13 @@ _NAMED = 3
 """Older files that are named; the others are counted."""
 _AHEAD_RANK = 3
 """Behind the planes of the image that is open."""
+AS_CAPTURES, ONE_BY_ONE = "Read as captures", "Each file by itself"
 CHOOSE_FOLDER = "Choose a folder of images first."
 NO_LIST = "The Batch tab has no images: choose some there first."
 LISTING = "Looking for images"
 NOT_EMPTY = "This image has objects or open prompts: delete or clear them, or go to the next image."
 NOT_CHOSEN = "{} is not what is segmented now: choose it, or a model that fits it, then go on."
-COMMIT_FIRST = "Commit or discard what was found on this image, then go on."
+DRAFTS_FIRST = "Commit or discard what was found on this image, then go on."
 NOT_LOGGED = (
     "The open prompts of this image cannot be saved: commit or clear them (<key:clear>), "
     "then go on."
@@ -72,6 +74,15 @@ OLDER = (
     "Older than your corrections: {}. The window does not make them anew; remove or replace them."
 )
 OTHER_SHAPE = "{} has {} pixels, but {} has {}: move or replace it."
+
+
+_KEPT = (
+    *("images", "number", "problem", "_done", "_seen", "_older", "_output", "by_score"),
+    *("_unrestored", "_unsaved", "_new", "_is_empty"),
+)
+"""What the next tab goes on with."""
+left_by_closed_tabs: WeakKeyDictionary[Layer, dict[str, Any]] = WeakKeyDictionary()
+"""What a closed tab has left of its folder, by the layer of the image that is open."""
 
 
 class _Saving(NamedTuple):
@@ -108,14 +119,16 @@ class ImageFolder(QObject):
         Index of the current image; -1 for none.
     problem
         Why the current image cannot be opened, or empty.
+    by_score
+        Whether those of which the model was least certain come first.
     """
 
     status = Signal(object)
     """A `Status`."""
     changed = Signal()
     """The list, the current image, or `busy`."""
-    proposed = Signal(str)
-    """A pattern of captures that the names in the folder look like; empty if they do not."""
+    pattern_wanted = Signal(str)
+    """A pattern of captures that the user wants to read in place of the folder."""
     encoded_ahead = Signal(object, object)
     """The request and the folder of the next image, when it was encoded."""
 
@@ -142,7 +155,7 @@ class ImageFolder(QObject):
         self._seen = SeenImages()
         self._older: dict[str, None] = {}
         self._output: Path | None = None  # of the batch whose images these are
-        self._by_score = False
+        self.by_score = False
         self._opened: ReadImage | None = None
         self._unrestored = ""
         self._unsaved = self._new = self._is_empty = False
@@ -160,6 +173,7 @@ class ImageFolder(QObject):
         self._encoding = BackgroundJob(inference.worker, _AHEAD_RANK, self)
         self._encoding.returned.connect(lambda _: self.encoded_ahead.emit(*self._encoded))
         self._encoded: tuple[PredictionRequest, Path] | tuple[()] = ()
+        self._take_over()
         exporter.saved.connect(self._on_saved)
         queued = Qt.ConnectionType.QueuedConnection
         exporter.worker.failed.connect(self._on_not_saved, queued)
@@ -201,10 +215,20 @@ class ImageFolder(QObject):
         return OLDER.format(format_list([*names[:_NAMED], *more])) if names else ""
 
     def release(self) -> None:
-        """Stop listing, reading and encoding."""
+        """Stop listing, reading and encoding; the next tab goes on where this one was."""
+        if self._opened is not None and self._opened.layer in self._workspace.viewer.layers:
+            left_by_closed_tabs[self._opened.layer] = {name: getattr(self, name) for name in _KEPT}
         for job in (self._listing, self._opening, self._reading, self._encoding):
             job.cancel()
         self.worker.close()
+
+    def _take_over(self) -> None:
+        """Go on with the list of a closed tab whose image is still open."""
+        for layer in self._workspace.viewer.layers:
+            if left := left_by_closed_tabs.pop(layer, None):
+                for name, value in left.items():
+                    setattr(self, name, value)
+                self._opened = ReadImage(self.images[self.number], layer)
 
     # ---------------------------------------------------------------------- the list
 
@@ -213,7 +237,7 @@ class ImageFolder(QObject):
         if folder and not self.busy:
             path = Path(folder).expanduser()
             self._output = None
-            self._list(lambda: list_folder_job(path, self._by_score))
+            self._list(lambda: list_folder_job(path, self.by_score))
 
     def choose_plan(self, plan: Plan | None) -> None:
         """Take the images and the results of a batch run."""
@@ -225,11 +249,11 @@ class ImageFolder(QObject):
                 for number, one in enumerate(plan.tasks)
             ]
             self._output = plan.output
-            self._list(lambda: look_for_results_job(images, self._by_score))
+            self._list(lambda: look_for_results_job(images, self.by_score))
 
     def order(self, by_score: bool) -> None:
         """Order the list anew, and open its first image that is not done, else its first."""
-        self._by_score = by_score
+        self.by_score = by_score
         if (images := self.images) and not self.busy:
             self._list(lambda: look_for_results_job(images, by_score))
 
@@ -239,8 +263,16 @@ class ImageFolder(QObject):
         self.changed.emit()
 
     def _take(self, listed: ImageList) -> None:
-        self.proposed.emit(listed.proposal)
-        self._save(partial(self._begin, listed, self.current))
+        if not listed.proposal:
+            self._save(partial(self._begin, listed, self.current))
+            return
+        status = Status("nothing", listed.found, offer=AS_CAPTURES, other=ONE_BY_ONE)
+        self._workspace.offer(
+            status,
+            partial(self.pattern_wanted.emit, listed.proposal),
+            lambda: self._save(partial(self._begin, listed, self.current)),
+        )
+        self.changed.emit()
 
     def _begin(self, listed: ImageList, saved: FolderImage | None) -> None:
         """Open the first image of a list that is not done; the one that was just saved is."""
@@ -330,7 +362,7 @@ class ImageFolder(QObject):
         image = self.current
         session = self._session()
         if session is self._workspace.session and self._is_held():
-            self._fail(COMMIT_FIRST)
+            self._fail(DRAFTS_FIRST)
         elif image is None or session is None or not self._is_worked_on(session, image):
             then()
         elif self._unrestored:
@@ -361,7 +393,7 @@ class ImageFolder(QObject):
             return False
         has_objects = session.editor is not None and bool(session.editor.labels)
         prompts = any(view.prompt_state for view in session.views.values())
-        return has_objects or prompts or self._is_empty or image.is_done
+        return has_objects or prompts or bool(session.drafts) or self._is_empty or image.is_done
 
     def _on_saved(self, task: WorkerTask) -> None:
         saving = self._saving
@@ -398,6 +430,8 @@ class ImageFolder(QObject):
         # The image goes first: its session is closed then, and the objects are not missed.
         if session is not None:
             self._autosave.discard(session)
+        else:  # removed by hand
+            session = self._workspace.sessions.left_of(layer_key(opened.layer))
         gone: list[Layer | None] = [opened.layer]
         if session is not None and session.editor is not None:
             gone += [session.editor.layer, self._workspace.classes.layer(session.editor)]
@@ -448,6 +482,7 @@ class ImageFolder(QObject):
         if self._new and session is not None and session is self._session():
             self._new = False
             self._seen.add(self.number)
+            session.home = home_of(self.images[self.number].results)
             self._restore(session)
             self.changed.emit()
 
@@ -455,10 +490,10 @@ class ImageFolder(QObject):
         opened = self._opened
         assert opened is not None
         image, identity = opened.image, self._autosave.image(session)
-        log = left_over(identity)
+        log = left_over(identity, session.home)
         saved = image.session
         if saved.exists() and (log is None or log.stat().st_mtime < saved.stat().st_mtime):
-            log = _copied(saved, identity)
+            log = _copied(saved, identity, session.home)
         elif log is not None:
             self._unsaved = True
         if log is not None:
@@ -556,9 +591,9 @@ def _follow_job(
     return older
 
 
-def _copied(saved: Path, image: str) -> Path:
+def _copied(saved: Path, image: str, home: str) -> Path:
     """A copy of a saved session among the logs of this image, which is continued."""
-    path = new_path(image)
+    path = new_path(image, home)
     shutil.copyfile(saved, path)
     with path.open("a", encoding="utf-8", newline="\n") as file:
         file.write(line_of("saved"))

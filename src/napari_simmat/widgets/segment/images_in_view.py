@@ -12,6 +12,12 @@ from napari_simmat.widgets.layer_data import canvas_size, image_in_front, world_
 from napari_simmat.widgets.placement import ImageGeometry
 from napari_simmat.widgets.segment import outputs
 
+_SHOWN_PERCENTS = (0.1, 99.9)
+"""Percentiles that are shown black and white: single hot pixels are brighter."""
+_SAMPLED = 1024
+"""Rows and columns, about, of what is shown that are looked at."""
+BLACK, DIM = 0.02, 0.3
+"""Shares of the contrast below which the brightest that is shown is black for the eye, or dim."""
 VIEWED = 4
 """How many times longer the view is than an object that the user has zoomed in on."""
 COMPACT = 0.6
@@ -77,3 +83,43 @@ def area_in_view(viewer: Viewer, geometry: ImageGeometry) -> float | None:
     if side >= max(geometry.shape[-2:]) / 2:
         return None
     return COMPACT * (side / VIEWED) ** 2
+
+
+def is_black(layer: Image, share: float = BLACK) -> bool:
+    """Whether nothing is to be seen of an image in the plane that the viewer shows of it."""
+    values = _shown_values(layer)
+    if layer.rgb or values is None:
+        return False
+    low, high = layer.contrast_limits
+    brightest = float(np.percentile(values, _SHOWN_PERCENTS[1]))
+    return brightest <= low + share * (high - low) or is_even(layer)
+
+
+def is_even(layer: Image) -> bool:
+    """Whether all pixels of the plane that the viewer shows of an image have one value."""
+    values = _shown_values(layer)
+    return values is not None and values.min() == values.max()
+
+
+def stretch(layer: Image) -> None:
+    """Set the contrast of an image to the plane that the viewer shows of it."""
+    values = _shown_values(layer)
+    if values is None or values.min() == values.max():
+        return
+    low, high = map(float, np.percentile(values, _SHOWN_PERCENTS))
+    if low >= high:
+        low, high = float(values.min()), float(values.max())
+    ends = layer.contrast_limits_range
+    layer.contrast_limits_range = min(low, ends[0]), max(high, ends[1])
+    layer.contrast_limits = low, high
+
+
+def _shown_values(layer: Image) -> np.ndarray | None:
+    """The finite values, of a large plane some of them, that the viewer shows of an image."""
+    plane = np.asarray(layer._slice.image.raw)
+    if plane.ndim < 2 or plane.dtype.kind not in "buif":
+        return None
+    rows, columns = (max(1, size // _SAMPLED) for size in plane.shape[:2])
+    values = plane[::rows, ::columns]
+    values = values[np.isfinite(values)]
+    return values.astype(np.float64) if values.size else None

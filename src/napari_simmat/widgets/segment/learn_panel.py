@@ -24,7 +24,7 @@ from napari_simmat.widgets.segment.automatic_panel import MORE_SETTINGS
 from napari_simmat.widgets.segment.learning import MIN_OBJECTS, AdaptPanelState
 from napari_simmat.widgets.segment.prompt_adapters import BOXES
 
-LEARN, LEARN_AGAIN, CANCEL = "Learn from these objects", "Learn again", "Cancel"
+LEARN, LEARN_AGAIN = "Learn from these objects", "Learn again"
 COMMIT_MORE = "Commit {}, and the model can learn from them."
 AGAIN_AFTER = "Learn again after {}."
 LEARNS = "Learns from {} in a minute or two; you can keep working."
@@ -45,7 +45,6 @@ class LearnPanel(QWidget):
     """Starts and shows learning, compares before and after, and names what is to be kept."""
 
     started = Signal()
-    stopped = Signal()
     compared = Signal(bool)
     """Show the masks after learning, or those before it."""
     named = Signal(str)
@@ -89,7 +88,7 @@ class LearnPanel(QWidget):
         )
         self.complete.toggled.connect(self.region.setVisible)
         self.all_channels.toggled.connect(self._show)
-        self.start.clicked.connect(self._on_start)
+        self.start.clicked.connect(self.started)
         self.before.clicked.connect(lambda: self.compared.emit(False))
         self.after.clicked.connect(lambda: self.compared.emit(True))
         self.keep.clicked.connect(self._on_keep)
@@ -134,11 +133,12 @@ class LearnPanel(QWidget):
         for option in (self.complete, self.region, self.all_channels):
             option.setEnabled(not learns)
         again = LEARN if state.adapted is None else LEARN_AGAIN
-        self.start.setText(CANCEL if learns else again)
-        self.start.setEnabled(learns or state.ready)
+        self.start.setText(again)
+        self.start.setEnabled(state.ready)
         # Once it has learned, there is nothing to start before there are more objects.
-        for part in (self.start, self.more):
-            part.setVisible(learns or state.ready or state.adapted is None)
+        is_wanted = state.ready or state.adapted is None
+        self.start.setVisible(is_wanted and not learns)  # the status line stops it
+        self.more.setVisible(learns or is_wanted)
         self.bar.setVisible(learns)
         learned, taught = state.adapted is not None, bool(state.taught)
         for button in (self.before, self.after):
@@ -153,9 +153,6 @@ class LearnPanel(QWidget):
         if (progress := self._state.progress) is not None:
             self.bar.setRange(0, progress.total)
             self.bar.setValue(progress.done)
-
-    def _on_start(self) -> None:
-        (self.started if self._state.progress is None else self.stopped).emit()
 
     def _on_keep(self) -> None:
         name, accepted = QInputDialog.getText(self, "Keep as model", "Name of the model")

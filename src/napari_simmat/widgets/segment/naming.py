@@ -17,9 +17,9 @@ from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.segment.form_choice import FormChoice
 from napari_simmat.widgets.segment.inference import InferenceQueue
 from napari_simmat.widgets.segment.layer_editor import LayerEditor
-from napari_simmat.widgets.segment.object_actions import listed
+from napari_simmat.widgets.segment.object_actions import counted
 from napari_simmat.widgets.segment.open_images import LayerSession
-from napari_simmat.widgets.segment.workspace import UNDO, Workspace, needs_image
+from napari_simmat.widgets.segment.workspace import Workspace, needs_image
 from napari_simmat.widgets.status_line import Status
 from napari_simmat.widgets.worker import BackgroundJob
 
@@ -166,8 +166,8 @@ class ObjectNaming(QObject):
             workspace.say(text)
             return
         edit = editor.name(changed)
-        workspace.do(f"naming of {listed(sorted(changed))}", session.prompt_state, edit)
-        workspace.offer(Status("done", text, offer=UNDO), workspace.undo)
+        workspace.do(f"naming of {counted(sorted(changed))}", session.prompt_state, edit)
+        workspace.say(text)
 
 
 def _is_same(request: _NamingRequest, found: _Named, label: int) -> bool:

@@ -28,7 +28,7 @@ from napari_simmat.engine.masks import ObjectMask
 from napari_simmat.widgets.placement import shown_axes
 from napari_simmat.widgets.segment.layer_editor import LayerEditor
 from napari_simmat.widgets.segment.open_images import LayerSession
-from napari_simmat.widgets.segment.workspace import UNDO, Workspace, needs_image, needs_plane
+from napari_simmat.widgets.segment.workspace import Workspace, needs_image, needs_plane
 from napari_simmat.widgets.shortcuts import shortcut_text
 from napari_simmat.widgets.status_line import Status
 
@@ -194,7 +194,7 @@ class ObjectActions:
             reason = text.format(others=listed(others))
             workspace.fail(reason, "Overwrite", partial(self._overwrite, wish))
             return
-        name = f"{wish.name} of {listed(written.labels)}"
+        name = f"{wish.name} of {counted(written.labels)}"
         workspace.do(name, written.after, written.edit, written.drafts or None)
         if wish.closing:
             workspace.prompt_layers.set_positive(True)  # the next object begins with a click on it
@@ -379,7 +379,7 @@ class ObjectActions:
         after = state.off(workspace.plane()) if closing else state
         gone = [label for label in labels if label not in editor]
         after = without_edited(after, gone)
-        workspace.do(f"{name} of {listed(labels)}", after, edit)
+        workspace.do(f"{name} of {counted(labels)}", after, edit)
         # A prediction would replace the message, so only changed prompts are predicted again.
         plane = workspace.plane_or_none()
         if plane is not None and after.on(plane) != state.on(plane):
@@ -387,8 +387,7 @@ class ObjectActions:
                 workspace.prediction_wanted.emit()
             else:
                 workspace.prediction_unwanted.emit()
-        text = changed_text(name, labels)
-        workspace.offer(Status("done", text, offer=UNDO), workspace.undo)
+        workspace.say(changed_text(name, labels))
 
     def _under_points(self) -> dict[tuple[int, ...], int]:
         """Voxels under the positive points of the current plane, and the objects there.
@@ -555,9 +554,15 @@ def committed(layer: str, labels: Sequence[int], category: str) -> str:
 
 def numbered(labels: Sequence[int]) -> str:
     """``object 4``, ``objects 4, 5``, ``16 objects``: objects in words."""
-    if len(labels) > _NAMED_OBJECTS:
-        return pluralize(len(labels), "object")
-    return f"object{'' if len(labels) == 1 else 's'} {listed(labels)}"
+    words = counted(labels)
+    named = len(labels) <= _NAMED_OBJECTS
+    return f"object{'' if len(labels) == 1 else 's'} {words}" if named else words
+
+
+def counted(labels: Sequence[int]) -> str:
+    """``4``, ``4, 5``, ``16 objects``: the same for what was done to them."""
+    few = len(labels) <= _NAMED_OBJECTS
+    return listed(labels) if few else pluralize(len(labels), "object")
 
 
 def listed(labels: Sequence[int], most: int = 6) -> str:

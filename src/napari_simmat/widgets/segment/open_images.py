@@ -50,6 +50,8 @@ class LayerSession(ImageSession):
     """What each removal of a layer in the history removed."""
     identity: str = ""
     """Of the image, in other sessions as well; empty before it was chosen."""
+    home: str = ""
+    """`home_of` the folder to which its results go; empty if that is not known."""
     log: AutosaveFile | None = None
     """While no tab is open, or its image is closed: the file in which it was logged."""
     stale: bool = False
@@ -143,6 +145,10 @@ class Sessions:
                 return session
         return None
 
+    def left_of(self, layer: str) -> LayerSession | None:
+        """The session of an image that was closed before its objects, by the key of its layer."""
+        return next((each for each in self._parted if layer in each.layers), None)
+
     def close(self, session: LayerSession) -> None:
         """Let a session go as if its image were closed."""
         self._sessions.remove(session)
@@ -152,7 +158,7 @@ class Sessions:
         """Whether a session's image is open."""
         return session in self._sessions
 
-    def others(self, session: LayerSession) -> list[LayerSession]:
+    def others(self, session: LayerSession | None) -> list[LayerSession]:
         """The sessions of the other open images."""
         return [each for each in self._sessions if each is not session]
 

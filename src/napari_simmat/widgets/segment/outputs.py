@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
@@ -38,6 +39,10 @@ CLASS_COLORS = (
 
 Their green is lighter here, for gray images, and brown stands for black.
 """
+_ARM = 0.3
+"""Share of the sides of a box that each of its corners takes."""
+_DARK = 2
+"""The number of the dark line beside the corners of a draft, which are seen on any ground so."""
 NO_CLASS_COLOR, CHOSEN_COLOR = "#c8c8c8", "#c0ffc0"
 _CONTOUR = 2.0
 """Width of contours in screen pixels."""
@@ -46,8 +51,8 @@ _PREVIEW_COLORS = ("#00000000", "#ffd60a", "#00e5ff", "#ff7ad9", "#8cff66", "#b7
 _OPACITY = 0.5
 """Of areas in the preview."""
 _WIDEST, _LARGE = 3, 1 << 21
-"""Pixels of the widest outline of a draft, and of a plane where it is one pixel wide: napari takes
-seconds for wide outlines on large planes.
+"""Pixels of the widest outline of a draft, and of a plane where it is one pixel wide and drawn
+here: napari takes a second for outlines on large planes.
 """
 _CLASSES_OF = "SimMAT classes of"
 """Metadata of a classes layer: the key of its objects layer."""
@@ -68,30 +73,49 @@ class _ProposedPlane:
 
     def __init__(self, labels: np.ndarray) -> None:
         self._labels = labels
-        self._sizes = np.bincount(labels.ravel())
-        numbers = np.arange(len(self._sizes))
+        numbers = np.arange(int(labels.max(initial=0)) + 1)
         self._colors = np.where(numbers > 0, 1 + (numbers - 1) % 255, 0).astype(np.uint8)
-        self.values = self._colors[labels]
-        """What is shown of them while no mask is: consecutive numbers differ in color."""
-        # (Y, X) bool, and the width it was made for; None until a mask is shown beside them.
+        # (Y, X) bool, and the width it was made for; None until outlines are drawn here.
         self._rim: tuple[int, np.ndarray] | None = None
+
+    @property
+    def is_large(self) -> bool:
+        """Whether napari would take too long to outline them."""
+        return self._labels.size >= _LARGE
+
+    @cached_property
+    def values(self) -> np.ndarray:
+        """What is shown of them while no mask is: consecutive numbers differ in color.
+
+        Of a large plane the outlines alone.
+        """
+        if not self.is_large:
+            return self._colors[self._labels]
+        values = np.zeros(self._labels.shape, np.uint8)
+        rim = self._rim_of(1)
+        values[rim] = self._colors[self._labels[rim]]
+        return values
 
     def around(self, masks: np.ndarray, width: int) -> np.ndarray:
         """Masks 1, 2, ... (Y, X), and around them the rims of the objects that they leave."""
-        if self._rim is None or self._rim[0] != width:
-            self._rim = width, _rim(self._labels, width)
         colors = self._colors.copy()
         colors[self._replaced_by(masks)] = 0
-        rims = np.where(self._rim[1], colors[self._labels], 0)
+        rims = np.where(self._rim_of(width), colors[self._labels], 0)
         return np.where(masks > 0, masks, rims).astype(np.uint8)
+
+    def _rim_of(self, width: int) -> np.ndarray:
+        if self._rim is None or self._rim[0] != width:
+            self._rim = width, _rim(self._labels, width)
+        return self._rim[1]
 
     def _replaced_by(self, masks: np.ndarray) -> list[int]:
         """The objects that a commit of masks 1, 2, ... (Y, X) replaces, as `Drafts.covered_by`."""
         both = (masks > 0) & (self._labels > 0)
         pairs = np.stack([masks[both].astype(np.int64), self._labels[both]])
         (of_masks, numbers), shared = np.unique(pairs, axis=1, return_counts=True)
-        areas = np.bincount(masks.ravel())[of_masks]
-        replaced: list[int] = numbers[is_covered(shared, self._sizes[numbers], areas)].tolist()
+        areas, sizes = (np.bincount(each.ravel()) for each in (masks, self._labels))
+        is_replaced = is_covered(shared, sizes[numbers], areas[of_masks])
+        replaced: list[int] = numbers[is_replaced].tolist()
         return replaced
 
 
@@ -118,6 +142,7 @@ class Preview:
         self._viewer = viewer
         self.layer: Labels | None = None
         self._opacity = _OPACITY
+        self._outlined = False
         self._shown: set[tuple[AxisOrder, Plane]] = set()
         self._proposed: dict[tuple[AxisOrder, Plane], _ProposedPlane] = {}
         self._kept: dict[tuple[AxisOrder, Plane], np.ndarray] = {}
@@ -178,8 +203,10 @@ class Preview:
         """
         layer = self.layer
         outlined = outlined and self._viewer.dims.ndisplay == 2  # napari warns of contours in 3D
-        if layer is not None and bool(layer.contour) is not outlined:
-            layer.contour = self._outline_width(layer) if outlined else 0
+        if layer is not None and self._outlined is not outlined:
+            self._outlined = outlined
+            is_drawn = any(each.is_large for each in self._proposed.values())
+            layer.contour = self._outline_width(layer) if outlined and not is_drawn else 0
             if outlined:
                 self._opacity, layer.opacity = layer.opacity, 1.0
             else:
@@ -255,6 +282,7 @@ class Preview:
             if other.name == PREVIEW and isinstance(other, Labels) and not geometry.misfit(other):
                 other.data[...] = 0  # left by an earlier session
                 self.layer = other
+                self._outlined = bool(other.contour)
                 return other
         self.layer = Labels(
             np.zeros(geometry.usual.shape, dtype=np.uint8),
@@ -263,6 +291,7 @@ class Preview:
             colormap=CyclicLabelColormap(colors=list(_PREVIEW_COLORS)),
             **geometry.layer_options(),
         )
+        self._outlined = False
         note_provenance(self.layer, geometry.name)
         add_below_prompts(self._viewer, self.layer)
         return self.layer
@@ -419,19 +448,21 @@ class ObjectDrawing:
         labels: Sequence[int],
         drafts: Sequence[ObjectMask],
     ) -> None:
-        found = list(drafts)
+        found, margin = list(drafts), self._margin(geometry, bool(drafts))
         if editor and not editor.layer.multiscale and editor.layer in self._viewer.layers:
             found += [mask for mask in map(editor.mask, labels) if mask is not None]
         if not found:
             self._hide()
             return
-        low = np.min([mask.corner for mask in found], axis=0)
-        high = np.max([np.add(mask.corner, mask.shape) for mask in found], axis=0)
+        low = np.min([mask.corner for mask in found], axis=0) - margin
+        high = np.max([np.add(mask.corner, mask.shape) for mask in found], axis=0) + margin
         block = np.zeros(high - low, np.uint8)
         for mask in found:
             start = np.subtract(mask.corner, low)
             inner = tuple(slice(a, a + b) for a, b in zip(start, mask.shape, strict=True))
             block[inner][mask.mask] = 1
+        for draft in drafts:
+            _mark_corners(block, np.subtract(draft.corner, low), draft.shape, margin)
         shift = np.eye(geometry.ndim + 1)
         shift[:-1, -1] = low
         layer = self._ensure(geometry)
@@ -443,6 +474,14 @@ class ObjectDrawing:
         layer.contour = contour_of(self._viewer, layer)
         layer.editable = False
         layer.visible = True
+
+    def _margin(self, geometry: ImageGeometry, is_draft: bool) -> np.ndarray:
+        """How far the corners around a draft lie from it, in pixels along each axis; else 0."""
+        margin = np.zeros(geometry.ndim, int)
+        if is_draft:
+            shown = list(geometry.order or range(geometry.ndim))[-2:]
+            margin[shown] = 3 * _screen_width(self._viewer, geometry.matrix[:-1, shown[-1]])
+        return margin
 
     def _ensure(self, geometry: ImageGeometry) -> Labels:
         """The layer of the outline, with the units and axes of the image."""
@@ -459,7 +498,9 @@ class ObjectDrawing:
             np.zeros((1,) * geometry.ndim, np.uint8),
             name=CHOSEN,
             opacity=1.0,
-            colormap=DirectLabelColormap(color_dict={None: CHOSEN_COLOR, 0: "transparent"}),
+            colormap=DirectLabelColormap(
+                color_dict={None: CHOSEN_COLOR, _DARK: "#101010", 0: "transparent"}
+            ),
             visible=False,
             **kept,
         )
@@ -487,9 +528,35 @@ class ObjectDrawing:
 
 def contour_of(viewer: Viewer, layer: Labels) -> int:
     """The width of a contour in pixels of a layer, at the zoom of the moment."""
+    return _screen_width(viewer, layer.affine.linear_matrix[:, -1] * abs(layer.scale[-1]))
+
+
+def _screen_width(viewer: Viewer, step: np.ndarray) -> int:
+    """The width of a contour in pixels, each as long and wide as a step in the world."""
     camera = getattr(viewer, "scene", viewer).camera  # scene: from napari 0.9
-    size = float(np.linalg.norm(layer.affine.linear_matrix[:, -1])) * abs(layer.scale[-1])
-    return max(1, math.ceil(_CONTOUR / max(1e-9, camera.zoom * size)))
+    return max(1, math.ceil(_CONTOUR / max(1e-9, camera.zoom * float(np.linalg.norm(step)))))
+
+
+def _mark_corners(
+    block: np.ndarray, corner: np.ndarray, shape: Sequence[int], margin: np.ndarray
+) -> None:
+    """Draw the four corners of a box around an object, light within dark, into a block.
+
+    `margin` is how far outside they lie, along the two axes that are seen: three lines, of which
+    the outer is dark, the next light, and the inner leaves a gap.
+    """
+    rows, columns = np.flatnonzero(margin)
+    width = int(margin[rows]) // 3
+    start, end = corner - margin, corner + np.array(shape) + margin
+    where: list[Any] = corner.tolist()
+    where[rows], where[columns] = slice(start[rows], end[rows]), slice(start[columns], end[columns])
+    box = block[tuple(where)]
+    down, across = (np.minimum(np.arange(n), np.arange(n)[::-1]) for n in box.shape)
+    away = np.minimum(down[:, np.newaxis], across)
+    height, breadth = (max(2 * width, round(_ARM * n)) for n in box.shape)
+    corners = (down < height)[:, np.newaxis] & (across < breadth)
+    box[corners & (away < width)] = _DARK
+    box[corners & (away >= width) & (away < 2 * width)] = 1
 
 
 def note_provenance(layer: Layer, image: str, model: str = "", prompts: int = 0) -> None:
@@ -574,6 +641,14 @@ def name_after_image(objects: Labels, classes: Labels | None, image: str) -> Non
     A name that the user gave is kept.
     """
     if objects.name.split(" [")[0] == OBJECTS:
+        objects.name = f"{OBJECTS} of {image}"
+        if classes is not None:
+            classes.name = CLASSES + _named_after(objects)
+
+
+def follow_name(objects: Labels, classes: Labels | None, before: str, image: str) -> None:
+    """Name the layers of an image after it once it was renamed, if they were named after it."""
+    if objects.name == f"{OBJECTS} of {before}":
         objects.name = f"{OBJECTS} of {image}"
         if classes is not None:
             classes.name = CLASSES + _named_after(objects)

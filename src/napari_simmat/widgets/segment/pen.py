@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from qtpy.QtCore import QObject, Signal
 
 from napari_simmat.annotation.pen import Reading, drawn_state, read_line
-from napari_simmat.annotation.prompt_state import PromptState
+from napari_simmat.annotation.prompt_state import Plane, PromptState
 from napari_simmat.engine.pen_line import REACH, closes, drawn_line
 from napari_simmat.widgets.segment.images_in_view import area_in_view
 from napari_simmat.widgets.segment.open_images import LayerSession
 from napari_simmat.widgets.segment.pen_overlay import PenOverlay
 from napari_simmat.widgets.segment.pen_stroke import Stroke
+from napari_simmat.widgets.segment.review import DraftReview
 from napari_simmat.widgets.segment.shape_buttons import ShapeButtons
 from napari_simmat.widgets.segment.workspace import Workspace, needs_image
 
@@ -35,6 +36,8 @@ SAID: dict[Reading, str] = {
     "scribble": "Scribbled:",
 }
 """How the status line begins after a line."""
+SWEEPS = {True: "accepts", False: "rejects"}
+"""What a line does with drafts, with Ctrl and with Shift."""
 
 
 class Pen(QObject):
@@ -42,12 +45,14 @@ class Pen(QObject):
 
     drawn = Signal(object)
     """A `Stroke` has ended."""
+    swept = Signal(object, bool)
+    """Drafts that a line means, and whether it accepts them."""
     clicked = Signal(object)
     """A position of the world, where there was no line."""
 
-    def __init__(self, workspace: Workspace) -> None:
+    def __init__(self, workspace: Workspace, review: DraftReview) -> None:
         super().__init__(workspace)
-        self._workspace = workspace
+        self._workspace, self._review = workspace, review
         self._buttons = ShapeButtons(workspace)
         self._overlay = PenOverlay()
         self._looks_at = 0.0
@@ -64,19 +69,22 @@ class Pen(QObject):
         """Follow the mouse from a press to the release, as a drag mode of napari's layers."""
         if event.button != 1 or self._workspace.session is None:
             return
-        stroke = Stroke(self._workspace.viewer, event)
+        stroke, sweep = Stroke(self._workspace.viewer, event), self._sweep_of(event)
         self._looks_at = 0.0
         if stroke.canvas is not None:
-            self._overlay.begin(stroke.canvas, self._workspace.prompt_layers.positive)
+            positive = self._workspace.prompt_layers.positive if sweep is None else sweep
+            self._overlay.begin(stroke.canvas, positive)
         yield
         while event.type == "mouse_move":
             stroke.follow(event)
-            self._preview(stroke)
+            self._preview(stroke, sweep)
             yield
         stroke.follow(event)
         stroke.end()
         self._overlay.end()
-        if stroke.length >= CLICK:
+        if sweep is not None:
+            self.swept.emit(self._review.along(self._line(self._workspace.session, stroke)), sweep)
+        elif stroke.length >= CLICK:
             self.drawn.emit(stroke)
         else:
             self.clicked.emit(tuple(event.position))
@@ -108,26 +116,41 @@ class Pen(QObject):
         is_last = self._last is not None and self._last[0] == state
         return SAID[self._last[1]] if is_last and self._last is not None else ""
 
+    def _sweep_of(self, event: Any) -> bool | None:
+        """Whether a line accepts the drafts that it means, or rejects them; None for neither."""
+        keys = {str(getattr(key, "name", key)) for key in event.modifiers}
+        if not self._review.is_shown or self._workspace.prompted:
+            return None
+        return True if "Control" in keys else False if "Shift" in keys else None
+
     def _show_buttons(self) -> None:
         self._buttons.show(self._workspace.prompt_layers.tool != "pen")
 
     @needs_image
-    def _preview(self, session: LayerSession, stroke: Stroke) -> None:
+    def _preview(self, session: LayerSession, stroke: Stroke, sweep: bool | None) -> None:
         """Show the line, and from time to time what it would mean if it ended here."""
         began = monotonic()
         if began < self._looks_at or stroke.length < CLICK:
             self._overlay.show(stroke.on_canvas())
             return
         plane = self._workspace.plane_or_none()
-        word, is_closed = "", False
+        word: str = ""
+        is_closed = False
         if plane is not None:
-            line, layers = self._line(session, stroke), self._workspace.prompt_layers
-            is_new = layers.begins_object(session.prompts.on(plane))
-            word = read_line(session, plane, line, layers.positive, is_new=is_new).reading
+            line = self._line(session, stroke)
             is_closed = closes(line)
+            if sweep is None:
+                word = self._reading(session, plane, line)
+            else:
+                word = f"{SWEEPS[sweep]} {len(self._review.along(line))}"
         self._overlay.show(stroke.on_canvas(), word, closed=is_closed)
         took = monotonic() - began
         self._looks_at = began + took + max(_PAUSE, 4 * took)
+
+    def _reading(self, session: LayerSession, plane: Plane, line: NDArray[np.float64]) -> Reading:
+        layers = self._workspace.prompt_layers
+        is_new = layers.begins_object(session.prompts.on(plane))
+        return read_line(session, plane, line, layers.positive, is_new=is_new).reading
 
     def _line(self, session: LayerSession, stroke: Stroke) -> NDArray[np.float64]:
         """The line (N, 2) in pixels of the view; it closes where it does on the screen."""

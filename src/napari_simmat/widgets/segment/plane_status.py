@@ -6,10 +6,12 @@ from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
+from napari.layers import Image
 from qtpy.QtCore import QObject, Signal
 
 from napari_simmat.annotation.predictions import Prediction
 from napari_simmat.annotation.prompt_state import Plane, plane_names
+from napari_simmat.widgets.segment.images_in_view import is_black, is_even, stretch
 from napari_simmat.widgets.segment.inference import InferenceQueue
 from napari_simmat.widgets.segment.large_plane import LargePlane
 from napari_simmat.widgets.segment.open_images import LayerSession
@@ -27,6 +29,9 @@ OPEN_ELSEWHERE = "Prompts are open on {planes} too: Propagate ({key}) joins them
 HIDDEN = "{image} is segmented, but {front} lies in front of it."
 SHOW_IMAGE = "Show {image}"
 STOP_ENCODING = "Stop encoding"
+BLACK = "Nothing is to be seen: {image} is black at this contrast."
+EVEN = "Nothing is to be seen here of {image}."
+STRETCH = "Stretch the contrast"
 CUT = "The mask ends where the encoded part does."
 
 
@@ -105,7 +110,8 @@ class PlaneStatus(QObject):
         """Prompts of the same object on another plane would be committed as another object."""
         elsewhere = session.prompt_state.off(plane)
         new = [each for each in elsewhere.planes() if elsewhere.edited_on(each) is None]
-        if not new or self._propagation.result is not None:
+        # Of what is linked over time, clicks on two frames tell which link is meant.
+        if not new or self._propagation.result is not None or session.time_axis is not None:
             return ""
         return OPEN_ELSEWHERE.format(planes=plane_names(new), key=shortcut_text("propagate"))
 
@@ -118,6 +124,10 @@ class PlaneStatus(QObject):
         assert said is not None, "something was said"
         large = self._text_of_part(said.prediction)
         text = said.status.text or self._what_a_click_does()
+        black = None if said.status.text else self._black_image()
+        if black is not None:
+            even = is_even(black)
+            text = (EVEN if even else BLACK).format(image=black.name)
         text = " ".join(filter(None, [said.before, text, *said.after, large]))
         status = replace(said.status, text=text)
         if workspace.session is not None and workspace.in_front:
@@ -126,6 +136,10 @@ class PlaneStatus(QObject):
             status = replace(status, text=f"{text} {hidden}", offer=SHOW_IMAGE.format(image=image))
             self._composed = status
             workspace.offer(status, workspace.show_image)
+        elif black is not None and not even:
+            status = replace(status, offer=STRETCH)
+            self._composed = status
+            workspace.offer(status, partial(self._stretch, black))
         elif large and self._large.busy:
             status = replace(status, offer=STOP_ENCODING)
             self._composed = status
@@ -142,6 +156,18 @@ class PlaneStatus(QObject):
         if not (text and prediction.cut):
             return text
         return f"{CUT} {text}"
+
+    def _black_image(self) -> Image | None:
+        """A layer of the chosen image that is black where it is to be clicked on."""
+        workspace = self._workspace
+        if workspace.plane_or_none() is None:
+            return None
+        shown = [each for each in workspace.images if workspace.is_used(each) and each.visible]
+        return shown[-1] if shown and all(map(is_black, shown)) else None
+
+    def _stretch(self, image: Image) -> None:
+        stretch(image)
+        self.say_ready()
 
     def _what_a_click_does(self) -> str:
         workspace = self._workspace

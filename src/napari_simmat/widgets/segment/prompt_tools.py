@@ -73,40 +73,50 @@ def select_before_adding(layer: Points, select: Select) -> None:
         with suppress(StopIteration):
             next(adding)
 
-    layer._drag_modes = {**layer._drag_modes, PointsMode.ADD: press}
+    _use_tools(layer, drag={**layer._drag_modes, PointsMode.ADD: press})
 
 
 def add_without_selecting(layer: Points) -> None:
     """Give the mode that adds points back to napari."""
     usual = type(layer)._drag_modes[PointsMode.ADD]
-    layer._drag_modes = {**layer._drag_modes, PointsMode.ADD: usual}
+    _use_tools(layer, drag={**layer._drag_modes, PointsMode.ADD: usual})
 
 
 def follow_with_pen(layer: Shapes, follow: Callable[[Shapes, Any], Any]) -> None:
     """Have the pen follow the mouse in napari's modes for lines."""
-    layer._drag_modes = {
-        mode: follow if TOOL_OF_MODE.get(str(mode)) == "pen" else tool
-        for mode, tool in layer._drag_modes.items()
-    }
-    layer._move_modes = {
-        mode: _rest if TOOL_OF_MODE.get(str(mode)) == "pen" else tool
-        for mode, tool in layer._move_modes.items()
-    }
+    lines = [mode for mode in layer._drag_modes if TOOL_OF_MODE.get(str(mode)) == "pen"]
+    _use_tools(
+        layer,
+        drag={**layer._drag_modes, **dict.fromkeys(lines, follow)},
+        move={**layer._move_modes, **dict.fromkeys(lines, _rest)},
+    )
 
 
 def let_go_of_pen(layer: Shapes) -> None:
     """Give napari's modes for lines back to it."""
-    for name in ("_drag_modes", "_move_modes"):
-        usual = getattr(type(layer), name)
-        own = getattr(layer, name)
-        setattr(
-            layer,
-            name,
-            {
-                mode: usual[mode] if TOOL_OF_MODE.get(str(mode)) == "pen" else tool
-                for mode, tool in own.items()
-            },
-        )
+    usual = type(layer)
+    lines = [mode for mode in layer._drag_modes if TOOL_OF_MODE.get(str(mode)) == "pen"]
+    _use_tools(
+        layer,
+        drag={**layer._drag_modes, **{mode: usual._drag_modes[mode] for mode in lines}},
+        move={**layer._move_modes, **{mode: usual._move_modes[mode] for mode in lines}},
+    )
+
+
+def _use_tools(
+    layer: Points | Shapes, drag: dict[Any, Any], move: dict[Any, Any] | None = None
+) -> None:
+    """Give a layer other tools for its modes, also for the mode that it is in.
+
+    napari takes a tool up when the mode is chosen, and finds it by its mode to put it down.
+    """
+    for name, tools, used in (
+        ("_drag_modes", drag, layer.mouse_drag_callbacks),
+        ("_move_modes", move or layer._move_modes, layer.mouse_move_callbacks),
+    ):
+        before, after = getattr(layer, name)[layer._mode], tools[layer._mode]
+        setattr(layer, name, tools)
+        used[:] = [after if each is before else each for each in used]
 
 
 def _rest(_: Shapes, __: Any) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 
 import numpy as np
-from napari import Viewer
+from numpy.typing import NDArray
 from qtpy.QtCore import QObject, Signal
 
 from napari_simmat._text import pluralize
@@ -15,19 +14,16 @@ from napari_simmat.annotation.object_changes import MIN_VISIBLE, objects_of_draf
 from napari_simmat.annotation.prompt_state import Plane
 from napari_simmat.engine.coordinates import inverse_order
 from napari_simmat.engine.masks import ObjectMask
-from napari_simmat.widgets.layer_data import canvas_size
-from napari_simmat.widgets.placement import ImageGeometry
-from napari_simmat.widgets.segment.export import show_plane
+from napari_simmat.engine.outlines import shape_mask
+from napari_simmat.engine.pen_line import closes
+from napari_simmat.engine.scribbles import pixels_along
+from napari_simmat.widgets.segment.draft_view import DraftView
 from napari_simmat.widgets.segment.folder_review import Pace
 from napari_simmat.widgets.segment.object_actions import COMMIT_FIRST, ObjectActions
 from napari_simmat.widgets.segment.open_images import LayerSession
 from napari_simmat.widgets.segment.workspace import Workspace, needs_image, needs_plane
 from napari_simmat.widgets.shortcuts import shortcut_text
 
-_SMALL = 24
-"""Screen pixels of a draft's longer side below which its outline cannot be judged."""
-_AROUND = 8
-"""How many times longer the view is than a draft that it zooms in on."""
 EVERYTHING = "segmenting everything"
 NO_DRAFTS = "There are no drafts: press Segment everything first."
 OTHER_VIEW = "The drafts lie in another view: roll the axes back."
@@ -37,6 +33,8 @@ DECIDE = "Accept ({accept}), reject ({reject}) or edit ({edit}) this one."
 NONE_DOUBTFUL = "No draft is doubtful any more: Commit ({key}) writes all {count}."
 ALL_DONE = "No draft is left."
 ACCEPTED, REJECTED = "Accepted as object {label}.", "Rejected."
+ACCEPTED_MANY, REJECTED_MANY = "Accepted {drafts}.", "Rejected {drafts}."
+NONE_ALONG = "The line passes no draft: a line over drafts, or around them, means all of them."
 
 
 class DraftReview(QObject):
@@ -58,7 +56,7 @@ class DraftReview(QObject):
         self._mouse: tuple[float, ...] = ()  # where it was when the current draft was gone to
         self._shown: tuple[LayerSession, DraftSet] | None = None
         self._told: tuple[object, ...] = ()
-        self._pace = Pace()
+        self._pace, self._view = Pace(), DraftView(workspace.viewer)
         workspace.subject_changed.connect(self._show)
         workspace.view_changed.connect(self._show)
         workspace.drafts_changed.connect(self._show)
@@ -140,6 +138,7 @@ class DraftReview(QObject):
     def commit(self, session: LayerSession) -> None:
         """Write all open drafts as one command."""
         if session.drafts.open:
+            self._view.give_back()
             self._write(EVERYTHING, session.drafts.open)
 
     @needs_plane
@@ -182,6 +181,41 @@ class DraftReview(QObject):
             return
         workspace.do("edit of a draft", opened_draft(state, draft))
         workspace.prediction_wanted.emit()
+
+    def along(self, line: NDArray[np.float64]) -> tuple[Draft, ...]:
+        """The drafts on the plane that is shown that a line (N, 2) passes, or goes around."""
+        session = self._workspace.session
+        if session is None or not self.is_shown or session.prompt_state.on(self.plane or ()):
+            return ()
+        drafts, labels = session.drafts, session.drafts.labels
+        if not labels.size:
+            return ()
+        inside = (line >= -0.5).all(axis=1) & (line < np.array(labels.shape) - 0.5).all(axis=1)
+        passed = labels[pixels_along(line[inside].tolist(), labels.shape)] if inside.any() else 0
+        found = {int(number) for number in np.unique(passed) if number}
+        if closes(line):
+            enclosed = labels[shape_mask("polygon", line.tolist(), labels.shape)]
+            numbers, counts = np.unique(enclosed[enclosed > 0], return_counts=True)
+            sizes = [drafts.found.drafts[int(number) - 1].mask.size for number in numbers]
+            found |= set(numbers[2 * counts > np.array(sizes, dtype=int)].tolist())
+        among = (drafts.found.drafts[number - 1] for number in sorted(found))
+        return tuple(each for each in among if drafts.is_open(each))
+
+    @needs_image
+    def settle(self, session: LayerSession, drafts: Sequence[Draft], accepted: bool) -> None:
+        """Accept drafts, or reject them, as one command."""
+        left = len(session.drafts.open)
+        if accepted and drafts:
+            self._write("acceptance", drafts)
+        elif drafts:
+            edit = DraftEdit(rejected=tuple(drafts))
+            self._workspace.do(f"rejection of {_drafts(drafts)}", session.prompt_state, drafts=edit)
+        if len(session.drafts.open) < left:
+            self._pace.add(left - len(session.drafts.open))
+            done = (ACCEPTED_MANY if accepted else REJECTED_MANY).format(drafts=_drafts(drafts))
+            self._say_left(session, done, goes_on=False)
+        elif not drafts:
+            self._workspace.say(NONE_ALONG)
 
     # --------------------------------------------------------------- going to one
 
@@ -239,6 +273,8 @@ class DraftReview(QObject):
         doubtful, count = drafts.doubtful, len(drafts.open)
         if goes_on and doubtful:
             self._visit(session, self._next(session, doubtful))
+        elif not doubtful:
+            self._view.give_back()
         left = ALL_DONE
         if doubtful:
             left = LEFT.format(doubtful=len(doubtful), drafts=pluralize(count, "draft"))
@@ -259,7 +295,7 @@ class DraftReview(QObject):
 
     def _visit(self, session: LayerSession, draft: Draft) -> None:
         self._visited = session, draft
-        look_at(self._workspace.viewer, session.geometry, draft)
+        self._view.look_at(session.geometry, draft)
         self._mouse = tuple(self._workspace.viewer.cursor.position)
         self.visited.emit()
         self._tell()
@@ -321,22 +357,5 @@ class DraftReview(QObject):
                 setattr(self, name, None)
 
 
-def look_at(viewer: Viewer, geometry: ImageGeometry, draft: Draft) -> None:
-    """Move sliders and camera so that a draft is in the middle.
-
-    The zoom stays, unless the draft is larger than the view or too small to be judged.
-    """
-    (low, high), plane = draft.mask.box, draft.plane
-    ends = [low[-2:], tuple(end - 1 for end in high[-2:])]
-    middle = np.mean(ends, axis=0)
-    world, axes = show_plane(viewer, geometry, plane, middle.tolist())
-    if len(axes) != 2:
-        return
-    camera = getattr(viewer, "scene", viewer).camera  # scene: from napari 0.9
-    corners = itertools.product(*zip(*ends, strict=True))
-    sides = np.ptp([geometry.to_world((*plane, *at))[axes] for at in corners], axis=0)
-    side = max(float(sides.max()), float(np.finfo(float).eps))
-    canvas = min(canvas_size(viewer))
-    if not _SMALL <= camera.zoom * side <= canvas:
-        camera.zoom = canvas / (_AROUND * side)
-    camera.center = tuple(world[axes])
+def _drafts(drafts: Sequence[Draft]) -> str:
+    return pluralize(len(drafts), "draft")

@@ -13,6 +13,7 @@ from napari.layers import Labels, Layer
 from qtpy.QtCore import Signal
 from superqt.utils import signals_blocked
 
+from napari_simmat._text import pluralize
 from napari_simmat.annotation.prompt_state import Plane
 from napari_simmat.batch.plan import Plan
 from napari_simmat.widgets.layer_data import layer_key
@@ -29,7 +30,7 @@ from napari_simmat.widgets.segment.export import (
 from napari_simmat.widgets.segment.form import SegmentForm
 from napari_simmat.widgets.segment.form_choice import FormChoice
 from napari_simmat.widgets.segment.image_choice import ImageChoice
-from napari_simmat.widgets.segment.image_folder import COMMIT_FIRST, ImageFolder
+from napari_simmat.widgets.segment.image_folder import DRAFTS_FIRST, ImageFolder
 from napari_simmat.widgets.segment.layer_rows import LayerRows
 from napari_simmat.widgets.segment.learning import Learning
 from napari_simmat.widgets.segment.object_panel import NAME_OTHERS
@@ -50,6 +51,7 @@ from napari_simmat.widgets.shortcuts import KeyBindings, ListShortcuts
 from napari_simmat.widgets.status_line import Status, StatusKind
 from napari_simmat.widgets.worker import WorkerTask, later
 
+KEPT = "{objects} of {image} can be restored when it is opened again."
 CHOOSE_MODEL = "Choose a model."
 USE_TINY = "Use tiny"
 _DRAWN = 40
@@ -124,6 +126,7 @@ class SegmentTab(SegmentForm):
         self._saved = self._restore_settings()
         self._has_drafts = self._has_folder = self._was_prompted = False
         self._left: Callable[[], LayerSession | None] = lambda: None
+        self._kept = ""
         self._connect_parts()
         self._connect_form()
         entry = self.models.value()
@@ -137,6 +140,9 @@ class SegmentTab(SegmentForm):
     def start(self) -> None:
         """Choose an image, and begin to follow what is open."""
         self.rows.update()
+        with signals_blocked(self.folder_panel.by_score):
+            self.folder_panel.by_score.setChecked(self.image_folder.by_score)
+        self._show_folder()
         self.image_choice.read_later()
 
     def release(self) -> None:
@@ -203,6 +209,7 @@ class SegmentTab(SegmentForm):
             part.status.connect(workspace.status)  # whoever asks what is shown asks the workspace
         for signal, *slots in (
             (self.image_choice.changed, self._on_choice),
+            (workspace.session_closed, self._on_closed),
             (workspace.subject_changed, self._on_prompts, self._on_objects, self._show_automatic),
             (workspace.view_changed, self._show_stack, self._on_prediction),
             (workspace.prompts_changed, self._on_prompts),
@@ -245,6 +252,8 @@ class SegmentTab(SegmentForm):
             (self.channel_panel.derived, self.channel_tools.derive),
             (self.channel_panel.registered, self.channel_tools.register),
             (status.accepted, workspace.accept),
+            (status.other_accepted, workspace.accept_other),
+            (self.channels.registration_wanted, lambda: self.channel_tools.register()),
         ):
             for slot in slots:
                 signal.connect(slot)
@@ -315,12 +324,11 @@ class SegmentTab(SegmentForm):
                 self.folder_panel.folder_chosen,
                 lambda path: perform(lambda: folder.choose_folder(path)),
             ),
-            (folder.proposed, self.folder_panel.captures.offer),
+            (folder.pattern_wanted, self.folder_panel.folder.set_value),
             (self.folder_panel.order_chosen, lambda on: perform(lambda: folder.order(on))),
             (self.welcome.sample_chosen, self.open_sample),
             (self.welcome.tour_wanted, self.begin_tour),
             (learn.started, self._on_learn),
-            (learn.stopped, self.learning.cancel),
             (learn.compared, lambda after: perform(lambda: self.learning.show(after))),
             (learn.named, self.learning.keep),
         ):
@@ -459,6 +467,8 @@ class SegmentTab(SegmentForm):
         if self.image_folder.problem and not images:
             self.workspace.fail(self.image_folder.problem)
             return
+        if not images:
+            problem = " ".join(filter(None, [problem, self._kept]))
         kind: StatusKind = "nothing" if not images or self._remembered else "failed"
         proposed = self.controller.arrangement.proposed(images)
         if proposed is not None:
@@ -466,6 +476,15 @@ class SegmentTab(SegmentForm):
             self.workspace.offer(status, proposed.act)
             return
         self.workspace.offer(self._offer_tiny(choice, problem, kind), self.models.choose_embedded)
+
+    def _on_closed(self, session: LayerSession) -> None:
+        """Remember to say that what was not saved of a closed image is not lost."""
+        editors = [session.editor, *(each.editor for each in session.removed.values())]
+        count = max(0 if editor is None else len(editor.labels) for editor in editors)
+        file = session.log
+        is_kept = count and file is not None and not file.redundant
+        objects, image = pluralize(count, "object"), session.geometry.name
+        self._kept = KEPT.format(objects=objects, image=image) if is_kept else ""
 
     def _offer_tiny(self, choice: FormChoice, problem: str, kind: StatusKind = "nothing") -> Status:
         offers_tiny = choice.images and not self.models.is_embedded
@@ -476,7 +495,7 @@ class SegmentTab(SegmentForm):
     def _take_up(self, path: Path) -> None:
         """Restore earlier work, unless something was found that this would discard."""
         if self.controller.holds_image:
-            self.workspace.fail(COMMIT_FIRST)
+            self.workspace.fail(DRAFTS_FIRST)
         else:
             self.recovery.take_up(path)
 

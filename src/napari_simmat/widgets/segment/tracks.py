@@ -30,7 +30,7 @@ from napari_simmat.widgets.placement import TIME_NAMES, time_axis_of
 from napari_simmat.widgets.segment.layer_editor import LayerEditor
 from napari_simmat.widgets.segment.open_images import LayerSession
 from napari_simmat.widgets.segment.stack_panel import StackAxis
-from napari_simmat.widgets.segment.workspace import UNDO, Workspace
+from napari_simmat.widgets.segment.workspace import Workspace
 from napari_simmat.widgets.status_line import Status
 from napari_simmat.widgets.worker import BackgroundJob, Worker, later
 
@@ -294,7 +294,7 @@ class ObjectTracks(QObject):
         else:
             self._draw(result.lineage.relabeled())
             text = self.text
-        workspace.offer(Status("done", text, offer=UNDO), workspace.undo)
+        workspace.say(text)
 
     # --------------------------------------------------------------------- showing
 

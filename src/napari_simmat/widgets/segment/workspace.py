@@ -157,6 +157,7 @@ class Workspace(QObject):
         self._orphans: list[Labels] = []
         self._later = later(self, self._update_classes)
         self._offer: Callable[[], object] | None = None
+        self._other: Callable[[], object] | None = None
         self.released = self._replaying = self._lost_tool = False
         self._restore_later = later(self, self._restore)
         self.prompt_layers.replaced.connect(self.prompts_changed)
@@ -267,6 +268,9 @@ class Workspace(QObject):
         if moved:  # its pixels may have another shape now
             self._views.clear()
             session.clear_predictions()
+        if before.name != geometry.name and session.editor is not None:
+            classes = self.classes.layer(session.editor)
+            outputs.follow_name(session.editor.layer, classes, before.name, geometry.name)
         self._carry(before, geometry)  # at once: napari warns if it draws layers of unlike units
         if moved or self.prompt_layers.points is None:
             self.show_prompts(session.prompt_state)
@@ -630,16 +634,27 @@ class Workspace(QObject):
         self._offer = accept
         self.status.emit(Status("failed", reason, offer=offer))
 
-    def offer(self, status: Status, accept: Callable[[], object]) -> None:
-        """Show a status with a button, and what that calls."""
-        self._offer = accept
+    def offer(
+        self,
+        status: Status,
+        accept: Callable[[], object],
+        other: Callable[[], object] | None = None,
+    ) -> None:
+        """Show a status with a button or two, and what these call."""
+        self._offer, self._other = accept, other
         self.status.emit(status)
 
     def accept(self) -> None:
         """Do what the status line offered."""
-        offer, self._offer = self._offer, None
+        offer, self._offer, self._other = self._offer, None, None
         if offer is not None:
             offer()
+
+    def accept_other(self) -> None:
+        """Do what the second button of the status line offered."""
+        other, self._offer, self._other = self._other, None, None
+        if other is not None:
+            other()
 
     # --------------------------------------------------------------------- layers
 

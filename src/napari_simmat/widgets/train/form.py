@@ -99,6 +99,7 @@ class TrainForm(QWidget):
     def value(self) -> TrainRequest:
         """The request; ValueError if settings contradict each other."""
         request: TrainRequest = self.texts.value()
+        config: TrainConfig = self.options.value()
         in_folder = self.uses_folder
         return replace(
             request,
@@ -106,7 +107,7 @@ class TrainForm(QWidget):
             folder=self.folder.value() if in_folder else "",
             channels=request.channels if in_folder else "",
             pixel_ratio=self.pixels.value() if in_folder else 1.0,
-            config=self.options.value(),
+            config=replace(config, complete=config.complete and self._embedded),
         )
 
     def set_value(self, request: TrainRequest) -> None:
@@ -176,7 +177,8 @@ class TrainForm(QWidget):
         more = QWidget()
         rows = form_rows(parent=more, indent=INDENT)
         self.texts.add_rows(rows, "modality")
-        self.options.add_rows(rows, "learning_rate", "batch", "drop_channels", "seed")
+        self.options.add_rows(rows, "learning_rate", "batch", "drop_channels", "seed", "complete")
+        self._more = rows
         form.addRow(CollapsibleSection("More settings", more))
 
     def _connect(self) -> None:
@@ -217,6 +219,7 @@ class TrainForm(QWidget):
     def _show(self) -> None:
         title = STRATEGY_TITLES[self.options.shown("strategy")]
         self.strategy_text.setText(f"{title[0].upper()}{title[1:]}.")
+        self._more.setRowVisible(self.options["complete"], self._embedded)
         self._folder_rows.setVisible(self.uses_folder)
         self._layer_rows.setVisible(not self.uses_folder)
 

@@ -24,7 +24,9 @@ from napari_simmat.widgets.train.request import TrainRequest
 from napari_simmat.widgets.train.training_layers import write_layers_job
 
 FORM_SETTINGS = shown_fields(TrainConfig)
-"""Settings with a control; the command line always states them."""
+"""Settings with a control."""
+STATED = tuple(name for name in FORM_SETTINGS if name != "complete")
+"""Those that the command line always states: a flag is there or not."""
 _REQUEST = "request.json"
 # Names from `training.trainer`, which imports torch.
 _LOG, _BEST, _STOP = "log.csv", "best.safetensors", "stop"
@@ -85,7 +87,7 @@ class WindowRun:
                 always=("base", "modality"),
                 omit=("name", "folder", "config"),
             ),
-            *command_words(request.config, always=FORM_SETTINGS),
+            *command_words(request.config, always=STATED),
             f"--folder={self.work}",
         ]
 
