@@ -35,7 +35,7 @@ def nothing(values):
 
 def test_dim_stars_beside_bright_ones_are_advised_for():
     """By default a spot has at least a fifth of the range, of which bright stars take most."""
-    image, at = star_field(count=36, side=160, brightest=3000)
+    image, at = star_field(count=60, side=200, brightest=3000)
     step = seen(image).next_step(nothing(image), AutomaticSettings())
     assert 0 < step.settings["maxima_height"] < 0.1
     assert (
