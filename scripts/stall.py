@@ -37,6 +37,8 @@ SIDE, CLICKS, OBJECTS = 1024, 6, 10
 """Of the small image; objects that are learned from."""
 LARGE, EVERYTHING, MANY = 4000, 2048, 2000
 """Sides of the large images; objects that are saved."""
+WORKS, STEPS = 6, 3000
+"""Sessions of earlier work on an image, and commands in each."""
 PLANE, PLANES = 512, 12
 """Side and number of the planes of the stack."""
 LOOKED_AT = 20.0
@@ -310,6 +312,11 @@ class Run:
             ("", lambda: layers.remove("objects"), lambda: layers.remove("chosen")),
             ("", lambda: show(LARGE)),
             (f"first click, {LARGE} x {LARGE}", click),
+            (
+                f"first commit, {LARGE} x {LARGE}",
+                lambda: viewer.add_labels(np.zeros((LARGE, LARGE), np.int32), name="objects"),
+            ),
+            ("", lambda: layers.remove("objects")),
             ("", lambda: show(EVERYTHING)),
             (f"everything, {EVERYTHING} x {EVERYTHING}", click),
             (
@@ -362,6 +369,100 @@ class Run:
         for _ in range(len(self.workspace.session.history)):
             self.tab.act("undo")
         self.until(self.idle)
+
+    def pen(self) -> None:
+        """Draw around objects with the pen, one after the other, and along one."""
+        from qtpy.QtTest import QTest
+
+        canvas = self.viewer.window._qt_viewer.canvas
+        self.tab.buttons.tools["pen"].click()
+        self.turns(20)
+        for number in range(3):
+            y, x = 252 + 250 * number, 500
+            turn = np.linspace(0, 2 * np.pi, 120)
+            line = [self.on_canvas(x + 60 * np.cos(at), y + 60 * np.sin(at)) for at in turn]
+            self.meter.phase = "lines of the pen"
+            QTest.mousePress(canvas.native, *self.left, line[0])
+            for place in line:
+                self.move(place)
+                self.turns(1)
+            self.meter.phase = "what a line of the pen gives"
+            QTest.mouseRelease(canvas.native, *self.left, line[-1])
+            self.until(self.idle)
+            self.turns(20)
+        self.meter.phase = "its commit"
+        self.tab.act("commit")
+        self.until(self.idle)
+        self.turns(20)
+        self.meter.phase = ""
+        for _ in range(len(self.workspace.session.history)):
+            self.tab.act("undo")
+        self.until(self.idle)
+
+    def two_images(self) -> None:
+        """Go over from one image with open prompts to another, and back."""
+        self.press(300, 500)
+        self.until(self.idle)
+        self.viewer.add_image(np.roll(blobs(SIDE), 9, axis=1), name="second")
+        self.until(self.idle)
+        self.turns(50)
+        choice = self.tab.channels.image
+        for name in ("image", "second", "image"):
+            self.meter.phase = "another of two images"
+            choice.setCurrentIndex(choice.findText(name))
+            choice.activated.emit(choice.currentIndex())
+            self.until(self.idle)
+            self.turns(20)
+        self.meter.phase = ""
+        self.viewer.layers.remove("second")
+        self.tab.buttons.clear.click()
+        self.until(self.idle)
+
+    def slide(self) -> None:
+        """Click on a large image, and commit what is shown."""
+        self.show("slide", LARGE)
+        self.until(lambda: self.workspace.session.geometry.name == "slide" and not self.tab.busy)
+        self.tab.buttons.tools["point"].click()
+        self.turns(20)
+        self.press(LARGE // 2, LARGE // 2 + 60)
+        self.until(lambda: not self.tab.busy and len(self.workspace.session.predictions) > 0)
+        self.turns(50)
+        for which in ("first", "second"):
+            self.meter.phase = f"{which} commit, {LARGE} x {LARGE}"
+            self.tab.act("commit")
+            self.until(self.idle)
+            self.turns(20)
+            self.meter.phase = ""
+            self.press(LARGE // 2 + 300, LARGE // 2 + 60)
+            self.until(self.idle)
+        self.tab.buttons.clear.click()
+        self.viewer.layers.remove(self.workspace.objects)
+        self.show("image", SIDE)
+        self.until(self.idle)
+
+    def earlier(self) -> None:
+        """Open the menu where there are long sessions of earlier work on the image."""
+        from napari_simmat.annotation.history import Command
+        from napari_simmat.annotation.prompt_state import Prompts, PromptState
+        from napari_simmat.annotation.session_file import new_path
+        from napari_simmat.annotation.session_lines import SessionHeader, line_of
+
+        session = self.workspace.session
+        image = self.tab.autosave.image(session)
+        points = tuple((float(n % SIDE), 7.0) for n in range(20))
+        state = PromptState(Prompts(points, (1,) * len(points)))
+        line = line_of("do", Command("prompts", PromptState(), state))
+        for _ in range(WORKS):
+            header = SessionHeader(image, session.geometry.usual.shape, "tiny", ()).line()
+            new_path(image).write_text(header + STEPS * line, encoding="utf-8")
+        self.turns(20)
+        self.meter.phase = f"menu, {WORKS} earlier works"
+        self.tab.menu.menu().aboutToShow.emit()
+        self.until(lambda: len(self.tab.earlier.actions()) == WORKS)
+        self.turns(20)
+        self.meter.phase = ""
+        for path, _ in self.tab.recovery.earlier():
+            path.unlink()
 
     def folder(self) -> None:
         """Go to the next image of a folder, and back."""
@@ -576,13 +677,36 @@ class Run:
 
     def press(self, x: float, y: float) -> None:
         """Press the left button on a position of the world."""
-        from qtpy.QtCore import QPoint, Qt
         from qtpy.QtTest import QTest
 
         canvas = self.viewer.window._qt_viewer.canvas
+        QTest.mouseClick(canvas.native, *self.left, self.on_canvas(x, y))
+
+    def move(self, place: Any) -> None:
+        """Move the mouse to a position of the canvas, with the left button held."""
+        from qtpy.QtCore import QEvent, QPointF
+        from qtpy.QtGui import QMouseEvent
+        from qtpy.QtWidgets import QApplication
+
+        canvas = self.viewer.window._qt_viewer.canvas.native
+        (left, none), at = self.left, QPointF(place)
+        kind, everywhere = QEvent.Type.MouseMove, canvas.mapToGlobal(at)
+        QApplication.sendEvent(canvas, QMouseEvent(kind, at, everywhere, left, left, none))
+
+    @property
+    def left(self) -> tuple[Any, Any]:
+        """The left button, and no key."""
+        from qtpy.QtCore import Qt
+
+        return Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
+
+    def on_canvas(self, x: float, y: float) -> Any:
+        """Where a position of the world is."""
+        from qtpy.QtCore import QPoint
+
+        canvas = self.viewer.window._qt_viewer.canvas
         x, y = canvas.view.scene.transform.map((x, y))[:2]
-        where, none = QPoint(round(float(x)), round(float(y))), Qt.KeyboardModifier.NoModifier
-        QTest.mouseClick(canvas.native, Qt.MouseButton.LeftButton, none, where)
+        return QPoint(round(float(x)), round(float(y)))
 
     def idle(self) -> bool:
         """Whether the window and the worker have nothing left to do."""
@@ -623,6 +747,10 @@ def blobs(side: int) -> np.ndarray:
 JOBS: dict[str, Callable[[Run], None]] = {
     "clicks": lambda run: run.click("clicks, tiny"),
     "objects": Run.objects,
+    "pen": Run.pen,
+    "two images": Run.two_images,
+    "slide": Run.slide,
+    "earlier": Run.earlier,
     "folder": Run.folder,
     "remove": Run.remove,
     "learn": Run.learn,

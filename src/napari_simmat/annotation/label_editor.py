@@ -339,7 +339,7 @@ class LabelEditor:
             self._noted([(patch.revert if back else patch.apply)(self.layer.data)])
         self.register.apply(edit, back=back)
         self.version += 1
-        self.layer.refresh()
+        self._show(edit.patches)
 
     def take_up(self, patches: Iterable[LabelEdit | None]) -> LayerEdit:
         """Take up voxels that were painted by hand, and are in the layer already."""
@@ -407,8 +407,13 @@ class LabelEditor:
 
     def _finish(self, patches: Sequence[LabelEdit], before: Mapping[int, ObjectEntry]) -> LayerEdit:
         """Show what was just changed, and return it."""
-        self.layer.refresh()
+        self._show(patches)
         return self._edit(patches, before)
+
+    def _show(self, patches: Sequence[LabelEdit]) -> None:
+        """Let voxels be seen that have changed."""
+        if patches:
+            self.layer.refresh()
 
     def _edit(self, patches: Sequence[LabelEdit], before: Mapping[int, ObjectEntry]) -> LayerEdit:
         """The changes since `before`; drops the entries of objects that are gone."""

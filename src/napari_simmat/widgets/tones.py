@@ -11,7 +11,7 @@ Tone = Literal["", "muted", "info", "good", "warning", "error"]
 TONES: dict[Tone, tuple[str, str]] = {
     "muted": ("#b9bfc7", "#474c53"),
     "info": ("#8cc8ff", "#0a3dbc"),
-    "good": ("#7cfcce", "#00592b"),
+    "good": ("#7cfcce", "#0a5a3d"),
     "warning": ("#f4da11", "#5c4902"),
     "error": ("#fc9e88", "#8d155d"),
 }

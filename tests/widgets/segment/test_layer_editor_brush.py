@@ -1,8 +1,11 @@
 """napari's own brush and ours: one list, in step with napari's history."""
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
+import pytest
+from qtpy.QtCore import Qt
 
 from tests.widgets.scenes import CENTERS, gray
 
@@ -83,3 +86,38 @@ def test_brush_in_a_shared_layer_is_a_step_of_the_chosen_image(window):
     assert np.array_equal(layer.data, committed)
     window.choose(window.tab.channels.image, "discs")
     assert len(window.workspace.session.history) == 2, "the click and its commit"
+
+
+def as_drawn_whole(layer: Any) -> np.ndarray:
+    """What napari would show of a layer if all of it were drawn."""
+    return layer._raw_to_displayed(layer._slice.image.raw)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 0, 2), (2, 1, 0)])
+def test_part_that_has_changed_is_drawn_alone(window, monkeypatch, order):
+    window.open(np.stack([gray()] * 3), name="stack")
+    window.show_plane(1)
+    window.add_object(*CENTERS[0])
+    window.click(*CENTERS[1])
+    layer, drawn = window.workspace.objects, []
+    monkeypatch.setattr(type(layer), "refresh", lambda self, *_: drawn.append(self.name))
+    window.commit()
+    window.viewer.dims.order = order
+    window.idle()
+    shown = layer._slice.image
+    drawn.clear()
+    window.undo()
+    window.redo()
+    window.key_over(0, 0, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    assert layer.name not in drawn
+    assert np.array_equal(layer._slice.image.view, as_drawn_whole(layer))
+    assert layer._slice.image is shown
+
+
+def test_contours_are_drawn_whole(ready):
+    ready.add_object(*CENTERS[0])
+    layer = ready.workspace.objects
+    layer.contour = 1
+    ready.add_object(*CENTERS[1])
+    assert np.array_equal(layer._slice.image.view, as_drawn_whole(layer))
+    assert layer._slice.image.view.any()

@@ -37,7 +37,7 @@ from napari_simmat.annotation.session_file import (
 from napari_simmat.annotation.session_lines import AdaptedModelFile, SessionHeader
 from napari_simmat.annotation.session_replay import Replayed, replay_job
 from napari_simmat.engine.label_index import LabelIndex
-from napari_simmat.io.files import copy_job, remove, user_folder
+from napari_simmat.io.files import copy_job, format_size, remove, user_folder
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.segment import outputs
 from napari_simmat.widgets.segment.inference import InferenceQueue
@@ -53,6 +53,8 @@ _WRITE_RANK = 1
 """One rank for all, so that lines are written in the order in which things were done."""
 READ_RANK = 2
 """Behind what is written meanwhile."""
+_COUNTED = 1 << 22
+"""Bytes of a session whose steps are counted before the menu opens; of a larger one it is named."""
 _CLOSE_TIMEOUT = 20.0
 """Seconds that closing waits until all is written."""
 NOT_LOGGED = (
@@ -398,7 +400,9 @@ class Recovery(QObject):
         found = [] if session is None else all_left_over(self._autosave.image(session))
         titles = []
         for path in found:
-            steps = pluralize(steps_in(path), "step")
+            size = path.stat().st_size  # in the thread of the window
+            is_quick = size <= _COUNTED
+            steps = pluralize(steps_in(path), "step") if is_quick else format_size(size)
             titles.append((path, EARLIER.format(when=_when(path), steps=steps)))
         return titles
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from napari_simmat.annotation.history import LayerEdit
 from napari_simmat.annotation.label_editor import LabelEditor
 from napari_simmat.engine.label_edit import LabelEdit
 from napari_simmat.engine.label_index import LabelIndex
+from napari_simmat.engine.masks import VoxelBox, box_union
 
 
 class LayerEditor(LabelEditor):
@@ -68,6 +69,12 @@ class LayerEditor(LabelEditor):
         if edit.by_hand:
             self._brush_history.follow(edit, back=back)
 
+    def _show(self, patches: Sequence[LabelEdit]) -> None:
+        """Draw what has changed alone: napari takes a second for all of a large plane."""
+        boxes = [patch.mask.box for patch in patches]
+        if boxes and not draw_part(self.layer, _region(box_union(boxes))):
+            self.layer.refresh()
+
     def _on_paint(self, event: Any) -> None:
         """Record a stroke of napari's own tools."""
         self._brush_history.undone.clear()  # it cannot be redone after a new stroke
@@ -102,6 +109,30 @@ class BrushHistory:
         elif not back and self.undone and self.undone[-1] is edit:
             self.undone.pop()
             self._layer.redo()
+
+
+def draw_part(layer: Labels, region: tuple[slice, ...]) -> bool:
+    """Draw a region of a layer anew as napari's brush does; whether that can be done.
+
+    It can on a plane of an array in memory that is seen itself, not as contours.
+    """
+    shown = list(layer._slice_input.displayed)
+    raw = layer._slice.image.raw
+    is_plane = len(shown) == 2 and layer.visible and layer.contour == 0
+    if not is_plane or not hasattr(layer, "_updated_slice") or not layer.loaded:
+        return False
+    is_view = isinstance(layer.data, np.ndarray) and np.may_share_memory(layer.data, raw)
+    seen = tuple(region[axis] for axis in shown)
+    if not is_view or raw.ndim != 2 or raw.shape != tuple(layer.data.shape[axis] for axis in shown):
+        return False
+    layer._slice.image.view[seen] = layer._raw_to_displayed(raw, data_slice=seen)
+    layer._updated_slice = region
+    layer._partial_labels_refresh()
+    return True
+
+
+def _region(box: VoxelBox) -> tuple[slice, ...]:
+    return tuple(slice(int(first), int(end)) for first, end in zip(*box, strict=True))
 
 
 def patch_of_stroke(atom: Any) -> LabelEdit | None:

@@ -616,9 +616,12 @@ def new_objects(
 ) -> Labels:
     """Add an int32 layer for the image's objects: `labels` (..., Y, X) itself, or an empty one."""
     data = np.zeros(geometry.usual.shape, dtype=np.int32) if labels is None else labels
-    layer = Labels(data, name=OBJECTS, opacity=0.6, **geometry.layer_options())
+    # napari colors a large plane in a second, each time that a layer is made, added and shown.
+    options = geometry.layer_options()
+    layer = Labels(data, name=OBJECTS, opacity=0.6, visible=False, **options)
     note_provenance(layer, geometry.name)
     add_below_prompts(viewer, layer)
+    layer.visible = True
     return layer
 
 
