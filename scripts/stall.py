@@ -254,6 +254,7 @@ class Run:
 
     def floor(self) -> dict[str, Any]:
         """What napari alone takes for the steps that are also its own, as numbers for JSON."""
+        import napari
         from napari.layers import Image, Labels
         from qtpy.QtWidgets import QLabel, QScrollArea, QVBoxLayout, QWidget
 
@@ -288,7 +289,22 @@ class Run:
             layers.insert(0, Image(np.roll(blobs(SIDE), 3), name="image"))
             viewer.reset_view()
 
+        others: list[napari.Viewer] = []
+
+        def open_another() -> None:
+            others.append(napari.Viewer(show=True))
+            others[0].add_image(blobs(512), name="image")
+            others[0].window.add_dock_widget(QLabel("another"), name="floor")
+
         for phase, *steps in (
+            ("the demo's window", open_another),
+            (
+                "the demo's start",
+                lambda: others[0].add_labels(np.zeros((512, 512), np.uint8)),
+                lambda: others[0].add_points(ndim=2),
+                lambda: others[0].add_shapes(ndim=2),
+            ),
+            ("", lambda: others[0].close()),
             (
                 "open the tab",
                 lambda: viewer.window.add_dock_widget(scroll, name="floor"),
@@ -463,6 +479,26 @@ class Run:
         self.meter.phase = ""
         for path, _ in self.tab.recovery.earlier():
             path.unlink()
+
+    def demo(self) -> None:
+        """Open the window of the demo, until its first click is answered."""
+        from qtpy.QtWidgets import QApplication
+
+        from napari_simmat.widgets.main import SimMATWidget, open_demo
+
+        self.meter.phase = "the demo's window"
+        viewer = open_demo(run=False)
+        self.turns(1)
+        self.meter.phase = "the demo's start"
+        preview = "SimMAT preview"
+        self.until(lambda: preview in viewer.layers and viewer.layers[preview].data.any())
+        self.turns(20)
+        self.meter.phase = ""
+        for widget in QApplication.allWidgets():
+            if isinstance(widget, SimMATWidget) and widget.viewer is viewer:
+                widget.release()
+        viewer.close()
+        self.turns(20)
 
     def folder(self) -> None:
         """Go to the next image of a folder, and back."""
@@ -751,6 +787,7 @@ JOBS: dict[str, Callable[[Run], None]] = {
     "two images": Run.two_images,
     "slide": Run.slide,
     "earlier": Run.earlier,
+    "demo": Run.demo,
     "folder": Run.folder,
     "remove": Run.remove,
     "learn": Run.learn,

@@ -40,6 +40,9 @@ def test_folder_is_gone_through_capture_by_capture(window, flight):
     window.idle()
     assert "2 captures of the bands blue, green, red" in window.status.text
     assert not window.viewer.layers, "nothing is opened before the answer"
+    window.workspace.model_changed.emit()  # whatever asks for the choice meanwhile
+    window.idle()
+    assert window.status.offer == AS_CAPTURES, "it is asked until it is answered"
     window.push(window.tab.status.offer)
     assert panel.folder.value() == str(flight / PATTERN)
     assert panel.place.text() == "1 of 2, 1 seen, 2 done · IMG_0"

@@ -18,6 +18,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QDoubleSpinBox
 
+from napari_simmat.batch.inputs import folder_beside
 from napari_simmat.batch.options import (
     EXTRAS,
     ChannelOptions,
@@ -542,3 +543,14 @@ def test_images_of_a_run_are_looked_over_from_its_end(batch, data, tmp_path):
     assert window.widget.tabs.currentWidget() is window.tab
     assert window.tab.folder_panel.place.text().startswith("1 of 5, 1 seen, 4 done")
     assert window.objects.any()
+
+
+def test_folder_of_results_is_proposed_until_it_is_chosen(batch, data, tmp_path):
+    assert drop(batch.tab, data)
+    batch.settle()
+    assert batch.tab.form.output.value() == str(folder_beside(data))
+    assert batch.status.kind == "ready", batch.status
+    assert drop(batch.tab.form.output, tmp_path / "out")
+    assert drop(batch.tab, data / "a.tif")
+    batch.settle()
+    assert batch.tab.form.output.value() == str(tmp_path / "out")

@@ -483,3 +483,17 @@ def test_outline_of_a_draft_that_a_mask_replaces_is_gone(drafted):
     assert np.array_equal(drafted.preview[y, x] > 0, mask[y, x])
     drafted.push(drafted.tab.buttons.clear)
     assert at_centers(drafted.preview) == [True] * 4
+
+
+def test_drafts_that_are_left_are_drawn_as_they_are(drafted, monkeypatch):
+    layer, drawn = drafted.viewer.layers["SimMAT preview"], []
+    refresh = type(layer).refresh
+    monkeypatch.setattr(
+        type(layer), "refresh", lambda self, *more: (drawn.append(self.name), refresh(self, *more))
+    )
+    drafted.key_over(*CENTERS[0], REJECT)
+    assert layer.name not in drawn, "the rest stays as it is"
+    whole = layer._raw_to_displayed(layer._slice.image.raw)
+    assert np.array_equal(layer._slice.image.view, whole)
+    drafted.undo()
+    assert np.array_equal(layer._slice.image.view, layer._raw_to_displayed(layer._slice.image.raw))

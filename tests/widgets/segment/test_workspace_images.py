@@ -185,7 +185,7 @@ def test_objects_follow_the_name_of_their_image(window):
     assert "SimMAT objects of b" in window.viewer.layers
 
 
-def test_closed_image_says_how_unsaved_objects_come_back(ready):
+def test_image_closed_with_unsaved_objects_says_so(ready):
     ready.add_object(*CENTERS[0])
     ready.viewer.layers.clear()
     ready.idle()

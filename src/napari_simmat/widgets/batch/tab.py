@@ -12,7 +12,7 @@ from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableView, QWidget
 
 from napari_simmat._text import format_shape, pluralize
-from napari_simmat.batch.inputs import AUTO, SAME_STEM
+from napari_simmat.batch.inputs import AUTO, SAME_STEM, folder_beside
 from napari_simmat.batch.options import (
     EXTRAS,
     ChannelOptions,
@@ -337,6 +337,7 @@ class BatchForm(QWidget):
         self.slides = Options(SlideOptions(), self)
         self.slides["region"].setPlaceholderText("Y0,X0,Y1,X1 of level 0, or 0,0,2,2mm")
         self.slides["tissue"].setPlaceholderText("everywhere; auto, or a file")
+        self._proposed = ""
         self.table = Options(SegmentTableOptions(), self)
         self.table["index"].setPlaceholderText("ndvi; ratio=nir/red")
         self.cluster = Options(ClusterOptions(), self)
@@ -470,6 +471,7 @@ class BatchForm(QWidget):
         self._form = form
 
     def _connect(self) -> None:
+        self.images.changed.connect(self._propose_output)
         for field in (self.images, self.output, self.prompt_file, self.pixels):
             field.changed.connect(self._on_changed)
         self.prompts.activated.connect(self._on_changed)
@@ -510,6 +512,13 @@ class BatchForm(QWidget):
     def _on_channels(self) -> None:
         self._wanted = self._channels()
         self._on_changed()
+
+    def _propose_output(self) -> None:
+        """Fill in where results go, as the command does, until the user says where."""
+        images = self.images.value()
+        if self.output.value() in ("", self._proposed) and images and Path(images).exists():
+            self._proposed = str(folder_beside(Path(images)))
+            self.output.set_value(self._proposed)
 
     def _on_changed(self) -> None:
         self._show()

@@ -119,6 +119,8 @@ class ImageFolder(QObject):
         Index of the current image; -1 for none.
     problem
         Why the current image cannot be opened, or empty.
+    asks
+        Whether the user is asked what the files of a folder are.
     by_score
         Whether those of which the model was least certain come first.
     """
@@ -155,7 +157,7 @@ class ImageFolder(QObject):
         self._seen = SeenImages()
         self._older: dict[str, None] = {}
         self._output: Path | None = None  # of the batch whose images these are
-        self.by_score = False
+        self.by_score = self.asks = False
         self._opened: ReadImage | None = None
         self._unrestored = ""
         self._unsaved = self._new = self._is_empty = False
@@ -258,11 +260,13 @@ class ImageFolder(QObject):
             self._list(lambda: look_for_results_job(images, by_score))
 
     def _list(self, start: Callable[[], Job[ImageList]]) -> None:
+        self.asks = False
         self.status.emit(Status("working", LISTING, way_out=""))
         self._listing.start(LISTING, start)
         self.changed.emit()
 
     def _take(self, listed: ImageList) -> None:
+        self.asks = bool(listed.proposal)
         if not listed.proposal:
             self._save(partial(self._begin, listed, self.current))
             return
@@ -276,6 +280,7 @@ class ImageFolder(QObject):
 
     def _begin(self, listed: ImageList, saved: FolderImage | None) -> None:
         """Open the first image of a list that is not done; the one that was just saved is."""
+        self.asks = False
         paths = [image.path for image in listed.images]
         if saved is not None and saved.path in paths and saved.is_done:
             listed.done.add(paths.index(saved.path))

@@ -18,6 +18,8 @@ _SAMPLED = 1024
 """Rows and columns, about, of what is shown that are looked at."""
 BLACK, DIM = 0.02, 0.3
 """Shares of the contrast below which the brightest that is shown is black for the eye, or dim."""
+_SEEN = 25
+"""Pixels brighter than that from which on something is to be seen: a few are hot."""
 VIEWED = 4
 """How many times longer the view is than an object that the user has zoomed in on."""
 COMPACT = 0.6
@@ -87,18 +89,17 @@ def area_in_view(viewer: Viewer, geometry: ImageGeometry) -> float | None:
 
 def is_black(layer: Image, share: float = BLACK) -> bool:
     """Whether nothing is to be seen of an image in the plane that the viewer shows of it."""
-    values = _shown_values(layer)
-    if layer.rgb or values is None:
+    plane = _shown_plane(layer)
+    if layer.rgb or plane is None:
         return False
     low, high = layer.contrast_limits
-    brightest = float(np.percentile(values, _SHOWN_PERCENTS[1]))
-    return brightest <= low + share * (high - low) or is_even(layer)
+    return np.count_nonzero(plane > low + share * (high - low)) < _SEEN or is_even(layer)
 
 
 def is_even(layer: Image) -> bool:
     """Whether all pixels of the plane that the viewer shows of an image have one value."""
-    values = _shown_values(layer)
-    return values is not None and values.min() == values.max()
+    plane = _shown_plane(layer)
+    return plane is not None and bool(plane.min() == plane.max())
 
 
 def stretch(layer: Image) -> None:
@@ -116,10 +117,15 @@ def stretch(layer: Image) -> None:
 
 def _shown_values(layer: Image) -> np.ndarray | None:
     """The finite values, of a large plane some of them, that the viewer shows of an image."""
-    plane = np.asarray(layer._slice.image.raw)
-    if plane.ndim < 2 or plane.dtype.kind not in "buif":
+    plane = _shown_plane(layer)
+    if plane is None:
         return None
     rows, columns = (max(1, size // _SAMPLED) for size in plane.shape[:2])
     values = plane[::rows, ::columns]
     values = values[np.isfinite(values)]
     return values.astype(np.float64) if values.size else None
+
+
+def _shown_plane(layer: Image) -> np.ndarray | None:
+    plane = np.asarray(layer._slice.image.raw)
+    return plane if plane.ndim > 1 and plane.size and plane.dtype.kind in "buif" else None

@@ -114,14 +114,19 @@ class BrushHistory:
 def draw_part(layer: Labels, region: tuple[slice, ...]) -> bool:
     """Draw a region of a layer anew as napari's brush does; whether that can be done.
 
-    It can on a plane of an array in memory that is seen itself, not as contours.
+    It can on a plane of an array in memory that is seen itself.
     """
     shown = list(layer._slice_input.displayed)
     raw = layer._slice.image.raw
-    is_plane = len(shown) == 2 and layer.visible and layer.contour == 0
+    is_plane = len(shown) == 2 and layer.visible
     if not is_plane or not hasattr(layer, "_updated_slice") or not layer.loaded:
         return False
     is_view = isinstance(layer.data, np.ndarray) and np.may_share_memory(layer.data, raw)
+    around = layer.contour + 1  # contours change beside what has changed
+    region = tuple(
+        slice(max(0, part.start - around), part.stop + around) if axis in shown else part
+        for axis, part in enumerate(region)
+    )
     seen = tuple(region[axis] for axis in shown)
     if not is_view or raw.ndim != 2 or raw.shape != tuple(layer.data.shape[axis] for axis in shown):
         return False

@@ -21,7 +21,7 @@ from napari_simmat.engine.coordinates import AxisOrder, transposed_view
 from napari_simmat.engine.masks import ObjectMask, VoxelBox
 from napari_simmat.widgets.layer_data import PROVENANCE
 from napari_simmat.widgets.placement import ImageGeometry
-from napari_simmat.widgets.segment.layer_editor import LayerEditor
+from napari_simmat.widgets.segment.layer_editor import LayerEditor, draw_part
 
 PREVIEW, OBJECTS, CLASSES = "SimMAT preview", "SimMAT objects", "SimMAT classes"
 CHOSEN = "SimMAT chosen"
@@ -119,6 +119,22 @@ class _ProposedPlane:
         return replaced
 
 
+def _changed(
+    layer: Labels, order: AxisOrder, plane: Plane, values: np.ndarray
+) -> tuple[slice, ...] | None:
+    """The region of a layer that differs from values (Y, X) of a plane; None for none."""
+    differs = transposed_view(layer.data, order)[plane] != values
+    sides = [np.flatnonzero(differs.any(axis=axis)) for axis in (1, 0)]
+    if not sides[0].size:
+        return None
+    axes = order or tuple(range(layer.ndim))
+    parts = [slice(at, at + 1) for at in plane]
+    parts += [slice(int(side[0]), int(side[-1]) + 1) for side in sides]
+    return tuple(
+        part for _, part in sorted(zip(axes, parts, strict=True), key=lambda each: each[0])
+    )
+
+
 def _rim(labels: np.ndarray, width: int) -> np.ndarray:
     """The pixels of objects (Y, X) at most `width` from one that is not theirs; bool."""
     rim = np.zeros(labels.shape, bool)
@@ -192,8 +208,10 @@ class Preview:
         layer = self._ensure(geometry)
         self._proposed[geometry.order, plane] = proposed = _ProposedPlane(labels)
         if not prompted:
+            region = _changed(layer, geometry.order, plane, proposed.values)
             self._put(layer, geometry.order, plane, proposed.values)
-            layer.refresh()
+            if not layer.contour or (region is not None and not draw_part(layer, region)):
+                layer.refresh()
             self.set_outlined(True)
 
     def set_outlined(self, outlined: bool) -> None:

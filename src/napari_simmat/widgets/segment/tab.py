@@ -462,8 +462,8 @@ class SegmentTab(SegmentForm):
         if self.workspace.session is not None:
             self._left = ref(self.workspace.session)
         self.controller.set_subject(choice.model, None, None, frozenset())
-        if self.image_folder.busy and not images:
-            return  # it says which image it opens
+        if (self.image_folder.busy or self.image_folder.asks) and not images:
+            return  # it says which image it opens, or asks
         if self.image_folder.problem and not images:
             self.workspace.fail(self.image_folder.problem)
             return
