@@ -39,7 +39,8 @@ def main() -> None:
     for source, name in images_of(SOURCES):
         image = read(source, name, options.development)
         row = []
-        for model, by in ((load_model("tiny"), "auto"), (foundation, "tiny")):
+        ways = (load_model("tiny"), AutomaticSettings()), (foundation, AutomaticSettings(by="tiny"))
+        for model, settings in ways:
             predictor = Predictor(model, "cpu")
             job = predictor.open_image_job(
                 image.arrays,
@@ -48,7 +49,7 @@ def main() -> None:
                 channels=None if image.available <= 3 else [0, 1, 2],
             )
             finish(job)
-            row.append(_judged(predictor, AutomaticSettings(by=by), np.asarray(image.labels)))
+            row.append(_judged(predictor, settings, np.asarray(image.labels)))
         rows.append(row)
         print(_line(f"{source} {name}", np.array(row)), flush=True)
     print(_line("**mean**", np.mean(rows, axis=0)))

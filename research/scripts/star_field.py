@@ -6,6 +6,7 @@ settings are those of ``docs/astronomy.md``.
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import numpy as np
@@ -33,7 +34,8 @@ SETTINGS = AutomaticSettings(
 def draw(rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """A field, and its sources (N, 3): y, x, and the peak over the noise."""
     places = rng.uniform(6, SIDE - 6, (COUNT, 2))
-    peaks = np.exp(rng.uniform(*np.log((PEAKS[0], PEAKS[-1])), COUNT))
+    faintest, brightest = math.log(PEAKS[0]), math.log(PEAKS[-1])
+    peaks = np.exp(rng.uniform(faintest, brightest, COUNT))
     image = np.zeros((SIDE, SIDE))
     y, x = np.mgrid[:SIDE, :SIDE]
     for (top, left), peak in zip(places, peaks, strict=True):

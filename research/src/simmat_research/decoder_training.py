@@ -147,7 +147,7 @@ class DecoderTraining:
         torch.manual_seed(config.seed)
         self.config = config
         decoder: nn.Module = ObjectDecoder().train()
-        decoder = decoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        decoder = decoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload,unused-ignore]
         assert isinstance(decoder, ObjectDecoder)
         self.decoder = decoder
         self.averaged = copy.deepcopy(self.decoder).eval().requires_grad_(False)

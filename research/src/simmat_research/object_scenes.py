@@ -207,9 +207,10 @@ def rough_ground(scene: Scene, rng: Generator) -> Floats:
     image = image + rng.uniform(-0.1, 0.4) * rim + rng.uniform(-1.5, 1.5) * lit
     shadow = np.roll(scene.foreground, rng.integers(-4, 5, 2), axis=(0, 1)) & ~scene.foreground
     image = image - rng.uniform(0, 0.3) * blur(shadow.astype(np.float32), 1.0)
-    image = blur(image.astype(np.float32), rng.uniform(0.3, 1.2))
-    image = image * uneven_light(rng, scene.shape, rng.uniform(0, 0.4))
-    return image + rng.uniform(0.005, 0.06) * gaussian(rng, scene.shape)
+    soft = blur(image.astype(np.float32), rng.uniform(0.3, 1.2))
+    shaded = soft * uneven_light(rng, scene.shape, rng.uniform(0, 0.4))
+    noisy: Floats = shaded + rng.uniform(0.005, 0.06) * gaussian(rng, scene.shape)
+    return noisy
 
 
 RODS: dict[str, float] = {"palisades": 2, "chains": 2, "bent_colony": 3, "rods": 2}

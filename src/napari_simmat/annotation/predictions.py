@@ -190,7 +190,8 @@ def contradicted(prediction: Prediction) -> tuple[int, int]:
     outside = inside = 0
     for each, mask in zip(prediction.objects, prediction.masks, strict=True):
         for vertices, label in _latest_marks(each.source):
-            held = mask[_pixels([vertex[-2:] for vertex in vertices], mask.shape)].mean() >= 0.5
+            on_line = mask[_pixels([vertex[-2:] for vertex in vertices], mask.shape)]
+            held = bool(on_line.mean() >= 0.5)
             outside += bool(label) and not held
             inside += held and not label
     return outside, inside

@@ -142,7 +142,7 @@ def unit_planes(
     values = (
         stack.normalized(plane) if part is None else stack.part(plane, *part.slices).normalized()
     )
-    return np.asarray(values, np.float32) / np.float32(scale)
+    return np.asarray(np.asarray(values, np.float32) / np.float32(scale), np.float32)
 
 
 def enlargement(predictor: Predictor, box: PixelBox) -> float:

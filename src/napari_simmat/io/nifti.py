@@ -243,7 +243,7 @@ def write_channels_nifti(
     values = values.transpose([0, *(1 + axes.index(letter) for letter in order)])
     # NIfTI's axes are X, Y, Z, T, and behind them what a voxel holds; those that lack have size 1.
     lacking = [1 + number for number, letter in enumerate("TZ") if letter not in axes]
-    values = np.expand_dims(values, lacking)
+    values = np.expand_dims(values, tuple(lacking))
     image = _placed(nibabel, values.T, [*"XYZT"], reference)
     image.header.set_intent("vector")
     about = json.dumps({"channels": list(channels), "description": description})

@@ -128,7 +128,7 @@ class World:
         """Degrees by which the stack leans over its planes, as behind a tilted gantry."""
         across, down, through = (self.affine[:3, axis] for axis in range(3))
         normal = np.cross(across, down)
-        cosine = abs(normal @ through) / np.linalg.norm(normal) / np.linalg.norm(through)
+        cosine = float(abs(normal @ through) / np.linalg.norm(normal) / np.linalg.norm(through))
         return float(np.degrees(np.arccos(min(1.0, cosine))))
 
     def edges(self, axes: str) -> NDArray[np.float64]:

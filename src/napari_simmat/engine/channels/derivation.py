@@ -94,7 +94,7 @@ def _hha_of_plane(depth: NDArray[Any], focal: float) -> NDArray[np.float64]:
     rays = np.stack([columns, rows, np.ones(read.shape)])  # x, y, z at a depth of 1
     down = _gravity(_normals(rays, meters, read, 21)[:, read])
     height = -np.tensordot(down, rays * meters, 1)
-    lowest = height[read].min()
+    lowest = float(height[read].min())
     if lowest > -0.9:  # no ground in sight: as from a camera held at 1.3 m
         lowest = -1.3
     cosine = np.tensordot(down, _normals(rays, meters, read, 7), 1).clip(-1, 1)

@@ -157,12 +157,13 @@ def table_as_anndata(columns: Sequence[str], rows: Iterable[Row], about: TableAb
         index=names,
     )
     spatial, unit = _spatial(others, columns)
+    places: dict[str, Any] = {"spatial": spatial}
     return anndata.AnnData(
         X=values,
         obs=obs,
         var=pd.DataFrame(index=pd.Index(channels, dtype=object)),
         layers=layers,
-        obsm={"spatial": spatial},
+        obsm=places,
         uns={"simmat": _about_values(about, first, unit)},
     )
 
