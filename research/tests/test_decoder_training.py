@@ -12,13 +12,13 @@ from napari_simmat.engine.object_regions import region_tree
 from napari_simmat.models.object_decoder import ObjectDecoder
 from napari_simmat.models.tiny import TinyNetwork
 from napari_simmat.progress import finish
+from napari_simmat.training.region_score import region_ious
 from simmat_research import decoder_training, region_scores
 from simmat_research.decoder_training import DecoderConfig, train_decoder_job
 from simmat_research.region_scores import (
     Regions,
     collect_regions_job,
     maps_of,
-    region_ious,
     train_score,
 )
 
