@@ -12,13 +12,12 @@ from pathlib import Path
 
 import numpy as np
 from finish import images_of
-from learn import read
+from learn import opened, read
 
-from napari_simmat import Predictor, load_model
+from napari_simmat import load_model
 from napari_simmat.engine.automatic_generator import segment_everything
 from napari_simmat.engine.settings import MIN_PREDICTED_IOU, AutomaticSettings
 from napari_simmat.evaluation.metrics import pairwise_iou
-from napari_simmat.progress import finish
 
 SOURCES = ["blood_smear", "leaf_microct", "mars_rocks", "nanoshapes", "development"]
 EVERY = AutomaticSettings(quality=MIN_PREDICTED_IOU)
@@ -34,16 +33,7 @@ def main() -> None:
     rows = []
     for source, name in images_of(SOURCES):
         image = read(source, name, options.development)
-        predictor = Predictor(model, "cpu")
-        channels = None if image.available <= 3 else [0, 1, 2]
-        job = predictor.open_image_job(
-            image.arrays,
-            channel_axis=image.channel_axis,
-            names=image.channel_names,
-            channels=channels,
-        )
-        finish(job)
-        found = segment_everything(predictor, EVERY)
+        found = segment_everything(opened(model, image), EVERY)
         best = pairwise_iou(found.labels.astype(np.int32), np.asarray(image.labels)).max(
             1, initial=0
         )

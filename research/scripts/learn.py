@@ -147,6 +147,19 @@ def large(labels: NDArray[Any]) -> list[int]:
     return [label for label, area in label_areas(labels).items() if area >= MIN_AREA]
 
 
+def opened(model: Model, image: LabeledImage) -> Predictor:
+    """A predictor that holds an image; of many channels the first three."""
+    predictor = Predictor(model, "cpu")
+    job = predictor.open_image_job(
+        image.arrays,
+        channel_axis=image.channel_axis,
+        names=image.channel_names,
+        channels=None if image.available <= 3 else [0, 1, 2],
+    )
+    finish(job)
+    return predictor
+
+
 def read(source: str, name: str, development: Path) -> LabeledImage:
     """Image and labels."""
     if source == "drawn":

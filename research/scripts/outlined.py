@@ -15,14 +15,13 @@ from pathlib import Path
 
 import numpy as np
 from finish import images_of
-from learn import read
+from learn import opened, read
 from numpy.typing import NDArray
 
 from napari_simmat import Predictor, load_model
 from napari_simmat.engine.automatic_generator import segment_everything
 from napari_simmat.engine.settings import AutomaticSettings
 from napari_simmat.evaluation.metrics import pairwise_iou
-from napari_simmat.progress import finish
 
 SOURCES = ["blood_smear", "leaf_microct", "mars_rocks", "nanoshapes", "development"]
 
@@ -41,15 +40,7 @@ def main() -> None:
         row = []
         ways = (load_model("tiny"), AutomaticSettings()), (foundation, AutomaticSettings(by="tiny"))
         for model, settings in ways:
-            predictor = Predictor(model, "cpu")
-            job = predictor.open_image_job(
-                image.arrays,
-                channel_axis=image.channel_axis,
-                names=image.channel_names,
-                channels=None if image.available <= 3 else [0, 1, 2],
-            )
-            finish(job)
-            row.append(_judged(predictor, settings, np.asarray(image.labels)))
+            row.append(_judged(opened(model, image), settings, np.asarray(image.labels)))
         rows.append(row)
         print(_line(f"{source} {name}", np.array(row)), flush=True)
     print(_line("**mean**", np.mean(rows, axis=0)))

@@ -14,14 +14,13 @@ from pathlib import Path
 
 import numpy as np
 from finish import images_of
-from learn import read
+from learn import opened, read
 from numpy.typing import NDArray
 
-from napari_simmat import Predictor, load_model
+from napari_simmat import load_model
 from napari_simmat.engine.automatic_generator import segment_everything
 from napari_simmat.engine.kind_learning import learn_kind
 from napari_simmat.evaluation.metrics import pairwise_iou, without_covered
-from napari_simmat.progress import finish
 from simmat_research.finishing import TAUGHT, SimulatedUser
 
 GROUPS = {"16 of held-out sources": False, "5 of the development set": True}
@@ -41,15 +40,7 @@ def main() -> None:
     for source, name in images_of(sources):
         image = read(source, name, options.development)
         truth = np.asarray(image.labels)
-        predictor = Predictor(model, "cpu")
-        channels = None if image.available <= 3 else [0, 1, 2]
-        job = predictor.open_image_job(
-            image.arrays,
-            channel_axis=image.channel_axis,
-            names=image.channel_names,
-            channels=channels,
-        )
-        finish(job)
+        predictor = opened(model, image)
         before = segment_everything(predictor).labels
         draws = []
         for seed in options.seeds:

@@ -686,6 +686,8 @@ class Predictor:
         """Encode a plane, or find it in the cache, and only then make it the current one."""
         index = _index(plane, stack)
         embedding = yield from self._encoder.embed_job(stack, index)
+        if stack is not self._stack:
+            self._source = ()
         self._stack = stack
         self._embedding = embedding
         self._plane = index

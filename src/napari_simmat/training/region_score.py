@@ -61,6 +61,7 @@ def hits(iou: Tensor) -> Tensor:
     return torch.stack([iou >= RIGHT, iou >= NEARLY], 1).float()
 
 
+@torch.random.fork_rng(devices=[])
 def fit_score(
     score: RegionScore,
     measures: NDArray[np.float32],
