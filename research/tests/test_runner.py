@@ -9,6 +9,7 @@ from PIL import Image
 
 from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.progress import finish
+from research.tests.aims_folders import write_layout
 from simmat_research import runner
 from simmat_research.experiments import (
     RGB_BASE,
@@ -22,7 +23,6 @@ from simmat_research.experiments import (
 )
 from simmat_research.generated import GeneratedConfig, generate_job
 from simmat_research.runner import RunPlan, run_all_job, run_experiment_job, sensors_there
-from tests.datasets.aims_folders import write_layout
 
 CONFIG = BenchmarkConfig(steps=1, tuning="lora")
 SMALL = BenchmarkConfig(

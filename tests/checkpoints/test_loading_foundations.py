@@ -23,7 +23,7 @@ from napari_simmat.models.sam import build_sam
 from napari_simmat.progress import finish
 from tests.model_files import import_file
 from tests.nightly import nightly_but
-from tests.plain_authors import DEPTH, WIDTH, small_sam
+from tests.small_sam import DEPTH, WIDTH, small_sam
 
 SIDE = 1024
 SMALL_MOBILE = {"WIDTHS": (8, 16, 16, 32), "DEPTHS": (1, 1, 1, 1), "HEADS": (1, 2, 2, 2)}

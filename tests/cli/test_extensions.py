@@ -25,16 +25,22 @@ def measure(path: str, /, *, depth: int = 3) -> None:
     sys.stdout.write(f"{path} at {depth}\n")
 
 
-def draw_job(sensor, scenes, side):
+def draw_job(sensor, *, scenes=200, side=256):
     """Draw nothing, but say what was asked for."""
     yield from ()
     raise ValueError(f"{scenes} scenes of {sensor}, {side} pixels wide.")
 
 
+def read_job(said):
+    """Read nothing, but say what was asked for."""
+    yield from ()
+    raise ValueError(f"{said} was to be read.")
+
+
 @pytest.fixture
 def installed(monkeypatch):
     """Let these entry points, NAME = function of this file, be all that are installed."""
-    groups = {"measure": COMMANDS, "draw_job": DATASETS}
+    groups = {"measure": COMMANDS, "draw_job": DATASETS, "read_job": DATASETS}
     added = []
 
     def install(**functions):
@@ -55,7 +61,9 @@ def installed(monkeypatch):
             del app[name]
 
 
-@pytest.mark.parametrize("words", ["benchmark transfer --output x", "pretrain --help"])
+@pytest.mark.parametrize(
+    "words", ["benchmark transfer --output x", "pretrain --help", "convert a.pth"]
+)
 def test_command_of_the_research_says_how_to_install_it(words, installed, simmat):
     installed()
     name = words.split()[0]
@@ -64,11 +72,15 @@ def test_command_of_the_research_says_how_to_install_it(words, installed, simmat
     assert result.err.replace("\n", " ").strip() == NOT_INSTALLED.format(f"simmat {name}")
 
 
-def test_drawn_data_say_how_to_install_the_research(installed, simmat, tmp_path):
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [("generated:thermal", "generated:SENSOR"), ("aims:rgbd:AIMS", "aims:KEY:FOLDER")],
+)
+def test_data_of_the_research_say_how_to_install_it(data, name, installed, simmat, tmp_path):
     installed()
-    result = simmat("train", "generated:thermal", "--output", tmp_path / "a.safetensors")
+    result = simmat("train", data, "--output", tmp_path / "a.safetensors")
     assert (result.status, result.out) == (1, "")
-    said = NOT_INSTALLED.format("The data set generated:SENSOR")
+    said = NOT_INSTALLED.format(f"The data set {name}")
     assert result.err.replace("\n", " ").strip() == said
 
 
@@ -101,6 +113,24 @@ def test_installed_data_set_gets_sensor_scenes_and_side(installed, simmat, tmp_p
     where = ["--output", tmp_path / "a.safetensors"]
     said = simmat("train", "toy:sonar", "--scenes", "5", "--scene-side", "64", *where).err
     assert said == "5 scenes of sonar, 64 pixels wide.\n"
+    said = simmat("train", "toy:sonar", *where).err
+    assert said == "200 scenes of sonar, 256 pixels wide.\n"
+
+
+def test_installed_data_set_that_is_read_has_no_scenes(installed, simmat, tmp_path):
+    installed(toy="read_job")
+    where = ["--output", tmp_path / "a.safetensors"]
+    assert simmat("train", "toy:d:a folder", *where).err == "d:a folder was to be read.\n"
+    refused = simmat("train", "toy:d:a folder", "--scenes", "5", *where)
+    assert (refused.status, refused.err) == (
+        1,
+        "--scenes has no meaning without generated:SENSOR; leave it out.\n",
+    )
+    refused = simmat("train", "toy:d:a folder", "--min-size", "5", *where)
+    assert (refused.status, refused.err) == (
+        1,
+        "--min-size has no meaning for a named data set; leave it out.\n",
+    )
 
 
 def test_help_imports_neither_torch_nor_another_distribution():

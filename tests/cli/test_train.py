@@ -110,8 +110,6 @@ def test_keep_freed_memory_keeps_it_for_the_process(keep):
         ("data --few --devices 2", "--devices has no meaning with --few"),
         ("data --few --practical", "--practical has no meaning with --few"),
         ("generated:thermal --complete", "--complete has no meaning for drawn scenes"),
-        ("data --aims d --channels 0,1", "--channels has no meaning with --aims"),
-        ("data --aims d --min-size 5", "--min-size has no meaning with --aims"),
         ("data --scenes 5", "--scenes has no meaning without generated:SENSOR"),
         ("generated:thermal --channels 0", "--channels has no meaning for drawn scenes"),
     ],

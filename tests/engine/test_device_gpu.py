@@ -16,9 +16,9 @@ from napari_simmat.models import mobile_encoder, multiscale
 from napari_simmat.models.sam2_memory import Memories
 from napari_simmat.models.tuning import build_network
 from tests.nightly import nightly_but
-from tests.plain_authors import small_sam
 from tests.pretended_gpu import pretended_gpu, waits
 from tests.sam2_models import shrink_sam2
+from tests.small_sam import small_sam
 
 GPUS = nightly_but(("cuda:0", "mps:0"), "cuda:0")
 SOME_STRATEGIES = nightly_but(("frozen", "lora", "prompt", "adapter"), "lora")

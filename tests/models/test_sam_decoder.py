@@ -13,7 +13,7 @@ from napari_simmat.models import sam as sam_module
 from napari_simmat.models.network import Encoded
 from napari_simmat.models.sam import build_sam
 from napari_simmat.models.tuning import STRATEGIES, build_network, merge
-from tests.plain_authors import small_sam
+from tests.small_sam import small_sam
 
 SIDE, CELLS, WIDTH = 160, 10, 32
 CLICKS = torch.tensor([[40.0, 30.0], [155.5, 0.0], [80.25, 120.0], [3.0, 70.0], [60.0, 90.0]])

@@ -12,7 +12,7 @@ from napari_simmat.models import sam_encoder
 from napari_simmat.models.sam import SamNetwork
 from napari_simmat.models.sam_encoder import ViTAttention, ViTBlock
 from napari_simmat.models.tuning import STRATEGIES, build_network, merge
-from tests.plain_authors import small_sam
+from tests.small_sam import small_sam
 
 WIDTH, HEADS = 48, 3
 GRIDS = {

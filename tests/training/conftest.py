@@ -11,7 +11,7 @@ from napari_simmat.models.sam import build_sam
 from napari_simmat.models.spec import Base, Channel, InputSize, Model, ModelSpec, Normalization
 from napari_simmat.progress import finish
 from napari_simmat.training.finetune import TrainedModel, train_job
-from tests.plain_authors import small_sam
+from tests.small_sam import small_sam
 from tests.training.squares import pictures, short
 
 Train = Callable[..., TrainedModel]

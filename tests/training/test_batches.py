@@ -9,7 +9,6 @@ import torch
 from PIL import Image
 from torchvision.transforms.functional import InterpolationMode, resize
 
-from napari_simmat.checkpoints.authors import MODALITIES
 from napari_simmat.checkpoints.catalog import sam_spec
 from napari_simmat.datasets.dataset import Dataset, Sample
 from napari_simmat.datasets.labeled_image import resize_nearest
@@ -444,13 +443,18 @@ def test_planes_without_transfer_layer_have_three_channels(channels, taken):
 
 def test_zero_shot_of_bright_values_is_not_overexposed():
     """Intensities of zju-rgbp reach 510; the base's own numbers would make 141.125 a 2.2."""
-    modality = MODALITIES["zju-rgbp"]
+    published = [
+        ("intensity red", 141.125, 139.955),
+        ("intensity green", 141.375, 140.576),
+        ("intensity blue", 138.996, 141.135),
+        *((f"{kind} {color}", 0.0, 0.4) for kind in ("AoLP", "DoLP") for color in "rgb"),
+    ]
     values = np.full((9, 8, 8), 141.125)
     values[0] += 139.955
     dataset = replace(
         dataset_of(sample("a", values, np.ones((8, 8)))),
-        channels=modality.channels,
-        normalization=modality.normalization,
+        channels=tuple(Channel(name=name, mean=mean, std=std) for name, mean, std in published),
+        normalization=Normalization(method="none", scale=510),
     )
     rgb = sam_spec("vit_b", "vit_b", "").channels
     spec = replace(spec_of(dataset, transfer="zeroshot"), channels=rgb)

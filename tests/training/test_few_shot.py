@@ -48,9 +48,9 @@ from napari_simmat.training.few_shot import (
 from napari_simmat.training.labeled_planes import LabeledPlane
 from napari_simmat.training.tries import Tries
 from tests.model_files import shrink_tiny
-from tests.plain_authors import DEPTH
 from tests.pretended_gpu import pretended_gpu
 from tests.sam2_models import sam2_model, shrink_sam2
+from tests.small_sam import DEPTH
 from tests.training.simulated_learning import OFFER_ANYTHING
 
 SHORT = FewShotConfig(steps=2, crops=1, prompted=1, side=64, folds=2)

@@ -16,7 +16,7 @@ from napari_simmat.training.labeled_planes import LabeledPlanes
 from napari_simmat.training.run_folder import BEST_FILE
 from napari_simmat.training.trainer import Trainer
 from tests.nightly import nightly_but
-from tests.plain_authors import small_sam
+from tests.small_sam import small_sam
 from tests.training.conftest import SIDE
 from tests.training.squares import FEW, pictures, short
 

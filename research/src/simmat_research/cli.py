@@ -1,4 +1,4 @@
-"""`simmat pretrain`: train a foundation; `simmat benchmark`: rerun the paper's comparisons."""
+"""The commands `simmat pretrain`, `simmat benchmark` and `simmat convert`."""
 
 from __future__ import annotations
 
@@ -96,6 +96,44 @@ def benchmark(
     for path in report.files:
         terminal.say(f"Wrote {path}")
     terminal.result({"files": [str(path) for path in report.files], "table": report.text})
+
+
+def convert(
+    file: Path,
+    /,
+    *,
+    modality: str,
+    base: str | None = None,
+    name: str | None = None,
+    console: OutputOptions = DEFAULT_OUTPUT,
+) -> None:
+    """Convert a checkpoint of the code of SimMAT's or SimCMF's authors to one of your models.
+
+    ```
+    simmat convert checkpoint_best.pth --modality rgbnir --name rgb-nir
+    ```
+
+    The file never executes anything: PyTorch's weights-only loader alone reads it.
+
+    Parameters
+    ----------
+    file
+        What their train.py saved.
+    modality
+        Its sensor, which the file does not name: zju-rgbp, pgsnet_p, pgsnet_rgbp, d, rgbd, hha,
+        rgbhha, nir, rgbnir, t, rgbt, t_500 or rgbt_500.
+    base
+        Name of the SAM weights that it was trained on; vit_b by default.
+    name
+        The model's name; by default the file's name without its suffix.
+    """
+    from simmat_research.authors import convert_job
+
+    terminal = console.terminal()
+    path = file.expanduser()
+    entry = terminal.watch(convert_job(path, path.stem if name is None else name, modality, base))
+    terminal.say(f"{entry.name} is ready: {entry.path}")
+    terminal.result({"name": entry.name, "path": str(entry.path)})
 
 
 def pretrain(

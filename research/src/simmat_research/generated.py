@@ -85,7 +85,7 @@ class GeneratedConfig:
             )
 
 
-def draw_job(sensor: str, scenes: int, side: int) -> Job[Dataset]:
+def draw_job(sensor: str, *, scenes: int = 200, side: int = 256) -> Job[Dataset]:
     """The data set ``generated:SENSOR`` of `simmat train`: planes of `side` pixels to train on."""
     return (yield from generate_job(GeneratedConfig(sensor=sensor, train=scenes, side=side)))
 

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 
 from napari_simmat._text import format_list, pluralize
-from napari_simmat.datasets.aims import AIMS, from_aims, keys_in
 from napari_simmat.datasets.dataset import Dataset
 from napari_simmat.engine.device import choose_device, tf32_job
 from napari_simmat.models.spec import Model
@@ -27,6 +26,7 @@ from napari_simmat.training.labeled_planes import LabeledPlanes
 from napari_simmat.training.run_folder import BEST_FILE
 from napari_simmat.training.trainable import check_foundation
 from napari_simmat.training.validation import validate_network_job
+from simmat_research.aims import AIMS, from_aims, keys_in
 from simmat_research.experiments import (
     EXPERIMENTS,
     GENERATED,

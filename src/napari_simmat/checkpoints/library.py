@@ -22,7 +22,6 @@ from typing import Any
 
 from napari_simmat import __version__
 from napari_simmat._text import format_list, import_problem
-from napari_simmat.checkpoints.authors import MODALITIES, convert_authors_file_job
 from napari_simmat.checkpoints.catalog import OF_SAM, PUBLISHED_WEIGHTS, foundation_title, sam_spec
 from napari_simmat.checkpoints.checkpoint import file_kind, read_model_card, save_checkpoint
 from napari_simmat.checkpoints.loading import (
@@ -44,10 +43,6 @@ from napari_simmat.io.files import copy_job, format_size, hash_job, user_folder
 from napari_simmat.models.spec import ModelSpec
 from napari_simmat.progress import Job, Progress
 
-MISSING_MODALITY = (
-    "{} is a file of SimMAT's authors' code, which does not say what its sensor measures. Name it "
-    "with --modality: {}."
-)
 PREFIX = "hf:"
 CARD = "README.md"
 _FILE = re.compile(r"[\w][\w .-]*\.safetensors")
@@ -88,14 +83,11 @@ def import_file_job(
     path: str | Path,
     name: str | None = None,
     *,
-    modality: str | None = None,
-    base: str | None = None,
     preprocessing: str | None = None,
 ) -> Job[ModelEntry]:
     """Copy a checkpoint, a base or SAM weights into the user's folder.
 
-    Files of SimMAT's authors' code are converted to checkpoints. A decoder that micro-sam publishes
-    is put beside its model.
+    A decoder that micro-sam publishes is put beside its model.
 
     Parameters
     ----------
@@ -103,10 +95,6 @@ def import_file_job(
         The file; it is read completely before it is copied.
     name
         The model's name; by default the file's stem, or the name of published weights.
-    modality
-        Sensor of a file of the authors' code, one of `checkpoints.authors.MODALITIES`.
-    base
-        Name of the SAM weights that such a file was trained on; ``vit_b`` by default.
     preprocessing
         How images were preprocessed for SAM weights that do not tell: one of `PREPROCESSINGS`. The
         weights are written with that description, as a checkpoint that holds them all.
@@ -123,8 +111,6 @@ def import_file_job(
     chosen = path.stem if name is None else name
     if preprocessing is not None:
         return (yield from _import_described_job(path, chosen, preprocessing))
-    if modality is not None or base is not None:
-        return (yield from _import_authors_job(path, chosen, modality, base))
     if kind == "torch":
         row = yield from published_decoder_job(path)
         if row is not None and row.decoder is not None:
@@ -186,27 +172,6 @@ def _import_described_job(path: Path, name: str, preprocessing: str) -> Job[Mode
     target = user_folder("models") / f"{name}.safetensors"
     tensors = {**whole.tensors, **with_decoder_names(whole.decoder or {})}
     save_checkpoint(target, replace(spec, description=described), tensors, bundled=True)
-    return find_model(name)
-
-
-def _import_authors_job(
-    path: Path, name: str, modality: str | None, base: str | None
-) -> Job[ModelEntry]:
-    """Convert a file of the authors' code to a checkpoint of the user."""
-    if file_kind(path) != "torch":
-        raise ValueError(
-            f"{path.name} is a checkpoint that describes itself, so it is imported without a "
-            "modality and a base."
-        )
-    if modality is None:
-        raise ValueError(MISSING_MODALITY.format(path.name, ", ".join(MODALITIES)))
-    check_name_free(name)
-    spec, tensors = yield from convert_authors_file_job(path, modality, base)
-    yield Progress(95, 100, f"Writing {name}")
-    save_checkpoint(
-        user_folder("models") / f"{name}.safetensors", replace(spec, name=name), tensors
-    )
-    yield Progress(100, 100, f"{name} is ready")
     return find_model(name)
 
 

@@ -63,7 +63,10 @@ EXPORT_FROM_MICRO_SAM = (
     "`micro_sam.util.export_custom_sam_model`, and import that file."
 )
 DAMAGED = "{} is damaged or cut off: PyTorch cannot read it. Copy or download it again."
-NEEDS_MODALITY = "If SimMAT's authors' code wrote it, name its sensor with --modality."
+AUTHORS_FILE = (
+    "If SimMAT's authors' code wrote it, convert it: simmat convert {} --modality KEY. That "
+    "command comes with the research (pip install ./research in a clone of the repository)."
+)
 MICRO_SAM_DECODER = "decoder_state"
 _DECODER_NAME = "out_conv.weight"
 _MOST_STRUCTURE = 1 << 24
@@ -405,7 +408,7 @@ def _refusal(path: Path, error: Exception) -> ValueError:
         if name.startswith(("torch_em.", "micro_sam.")):
             advice = EXPORT_FROM_MICRO_SAM
         elif name.startswith("numpy."):
-            advice = NEEDS_MODALITY
+            advice = AUTHORS_FILE.format(path.name)
         return ValueError(
             f"{path.name} holds objects other than tensors{f' ({name})' if name else ''}, which "
             f"could run code, so it was not opened. {advice}"

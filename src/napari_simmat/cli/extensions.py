@@ -1,4 +1,4 @@
-"""Commands and drawn data sets of other distributions, found by their entry points.
+"""Commands and data sets of other distributions, found by their entry points.
 
 A distribution is asked for only when its command or data set is, so that `simmat` starts as fast
 with it as without it. The research of this repository is one; `docs/architecture.md` says how to
@@ -7,6 +7,7 @@ add another.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Collection
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, TypeAlias
@@ -18,18 +19,21 @@ from napari_simmat.progress import Job
 if TYPE_CHECKING:
     from napari_simmat.datasets.dataset import Dataset
 
-DrawJob: TypeAlias = "Callable[[str, int, int], Job[Dataset]]"
-"""A job that draws a data set of a sensor, from a number of scenes and their side in pixels."""
+ReadJob: TypeAlias = "Callable[..., Job[Dataset]]"
+"""A job that gives a data set for what stands after the colon of its name. One that draws takes
+numbers by name, too: ``scenes``, and their ``side`` in pixels."""
 COMMANDS = "napari_simmat.commands"
 """Group of entry points ``NAME = module:function``: the function is `simmat NAME`."""
 DATASETS = "napari_simmat.datasets"
-"""Group of entry points ``NAME = module:function``: a `DrawJob` for `simmat train NAME:SENSOR`."""
+"""Group of entry points ``NAME = module:function``: a `ReadJob` for `simmat train NAME:...`."""
 RESEARCH_COMMANDS = {
     "pretrain": "Train an embedded foundation on drawn scenes and real images.",
     "benchmark": "Rerun a comparison of SimMAT's paper.",
+    "convert": "Convert a checkpoint of the code of SimMAT's or SimCMF's authors.",
 }
 """Commands of the research, which are listed where it is not installed too."""
-RESEARCH_DATASETS = ("generated",)
+RESEARCH_DATASETS = {"generated": "generated:SENSOR", "aims": "aims:KEY:FOLDER"}
+"""Names of its data sets, and how they are written."""
 NOT_INSTALLED = (
     "{} comes with the research, which is not installed; run pip install ./research in a clone of "
     "the repository."
@@ -62,16 +66,21 @@ def dataset_name(data: str) -> str:
     return name if is_dataset else ""
 
 
-def load_dataset(name: str) -> DrawJob:
-    """What draws the data set of this name.
+def load_dataset(name: str) -> ReadJob:
+    """What gives the data set of this name.
 
     Raises ImportError if its distribution is not installed.
     """
     found = _found(DATASETS)
     if name not in found:
-        raise ImportError(NOT_INSTALLED.format(f"The data set {name}:SENSOR"))
-    draw_job: DrawJob = found[name].load()
-    return draw_job
+        raise ImportError(NOT_INSTALLED.format(f"The data set {RESEARCH_DATASETS[name]}"))
+    read_job: ReadJob = found[name].load()
+    return read_job
+
+
+def draws(read_job: ReadJob) -> bool:
+    """Whether a data set is drawn, so that it has as many scenes as one asks for."""
+    return "scenes" in inspect.signature(read_job).parameters
 
 
 def _found(group: str) -> dict[str, EntryPoint]:

@@ -252,8 +252,6 @@ def import_(
     /,
     *,
     name: str | None = None,
-    modality: str | None = None,
-    base: str | None = None,
     preprocessing: str | None = None,
     console: OutputOptions = DEFAULT_OUTPUT,
 ) -> None:
@@ -262,7 +260,6 @@ def import_(
     ```
     simmat models import sam_vit_b_01ec64.pth
     simmat models import from-a-colleague.safetensors --name thermal-2
-    simmat models import checkpoint_best.pth --modality rgbnir --name rgb-nir
     simmat models import my-finetuned.pth --preprocessing micro-sam
     ```
 
@@ -274,12 +271,6 @@ def import_(
         The file.
     name
         The model's name; by default the file's name without its suffix.
-    modality
-        For a checkpoint of the code of SimMAT's or SimCMF's authors, which does not describe
-        itself: zju-rgbp, pgsnet_p, pgsnet_rgbp, d, rgbd, hha, rgbhha, nir, rgbnir, t, rgbt,
-        t_500 or rgbt_500.
-    base
-        For such a checkpoint: the name of the SAM weights it was trained on; vit_b by default.
     preprocessing
         How images were preprocessed for SAM weights that do not tell: sam, micro-sam (each channel
         from its minimum to its maximum) or medsam. A file with micro-sam's decoder tells.
@@ -287,8 +278,7 @@ def import_(
     from napari_simmat.checkpoints.library import import_file_job
 
     terminal = console.terminal()
-    job = import_file_job(file, name, modality=modality, base=base, preprocessing=preprocessing)
-    entry = terminal.watch(job)
+    entry = terminal.watch(import_file_job(file, name, preprocessing=preprocessing))
     terminal.say(f"{entry.name} is ready: {entry.path}")
     terminal.result(_entry_values(entry))
 

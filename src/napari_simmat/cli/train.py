@@ -15,7 +15,7 @@ from rich.table import Table
 
 from napari_simmat._text import format_list
 from napari_simmat.batch.options import FLAG, ChannelOptions
-from napari_simmat.cli.extensions import DrawJob, dataset_name, load_dataset
+from napari_simmat.cli.extensions import ReadJob, dataset_name, draws, load_dataset
 from napari_simmat.cli.terminal import (
     DEFAULT_CHANNELS,
     DEFAULT_OUTPUT,
@@ -46,9 +46,9 @@ _SELECTION = ("channels", "channel-axis", "pixel-ratio")
 _FOLDER = ("modality", "validation-fraction", "min-size")
 _DRAWN = ("scenes", "scene-side")
 _IGNORED = {
-    "with --few": ("practical", "devices", "nodes", "workers", "folder", "aims", *_FOLDER),
-    "for drawn scenes": ("complete", "aims", *_SELECTION, *_FOLDER),
-    "with --aims": (*_SELECTION, *_FOLDER),
+    "with --few": ("practical", "devices", "nodes", "workers", "folder", *_FOLDER),
+    "for drawn scenes": ("complete", *_SELECTION, *_FOLDER),
+    "for a named data set": (*_SELECTION, *_FOLDER),
     "without --few": (),
 }
 """The options that each kind of training would ignore."""
@@ -64,24 +64,27 @@ class LabeledData:
     ----------
     modality
         What the sensor measures; by default the folder's name.
-    aims
-        Key of the AIMS benchmark, such as d, rgbt or pgsnet_p, if the folder is part of it.
     validation_fraction
         Fraction of the images kept for validation.
     min_size
         Ignore objects with no more pixels than this in an image scaled to 1024 x 1024.
     scenes
-        Drawn data: number of training scenes.
+        Drawn data: number of training scenes, by default 200.
     scene_side
-        Drawn data: side of a scene in pixels.
+        Drawn data: side of a scene in pixels, by default 256.
     """
 
     modality: str = ""
-    aims: str = ""
     validation_fraction: float = 0.2
     min_size: int = 0
-    scenes: int = 200
-    scene_side: int = 256
+    scenes: int | None = None
+    scene_side: int | None = None
+
+    @property
+    def drawn(self) -> dict[str, int]:
+        """What was said of drawn scenes."""
+        said = {"scenes": self.scenes, "side": self.scene_side}
+        return {name: value for name, value in said.items() if value is not None}
 
 
 @Parameter(name="*")
@@ -199,7 +202,6 @@ def train(
     simmat train my-images --output my-sensor.safetensors --practical
     simmat train my-images --output my-sensor.safetensors --channels DAPI,GFP --strategy adapter
     simmat train my-image --output my-image.safetensors --few
-    simmat train AIMS/NYUDepthv2 --aims rgbd --base vit_b --output rgbd.safetensors
     ```
 
     It can be stopped at any time (Ctrl+C); the same command resumes it. The defaults are those of
@@ -208,7 +210,8 @@ def train(
     Parameters
     ----------
     data
-        A folder of labeled images; or generated:SENSOR for scenes that the research draws.
+        A folder of labeled images; or a data set of the research: generated:SENSOR for drawn
+        scenes, aims:KEY:FOLDER for a modality of the paper's benchmark.
     output
         The checkpoint's file; its stem is the model's name.
     base
@@ -225,9 +228,9 @@ def train(
         logging.getLogger("napari_simmat").setLevel(logging.ERROR)  # the first process logs
     report = _Report(console.terminal(), events)
     check_output(output, state.overwrite)
-    _check_meanings(typed, data, labeled, few=learning.few)
-    sensor = dataset_name(data)
-    draw_job = load_dataset(sensor) if sensor else None
+    named = dataset_name(data)
+    read_job = load_dataset(named) if named else None
+    _check_meanings(typed, read_job, few=learning.few)
     keep_freed_memory()
     foundation = load_model(base)
     # With --practical other defaults apply, so what was typed counts even if it is a default.
@@ -243,9 +246,9 @@ def train(
     config = practical_config(foundation.spec, **given) if learning.practical else training
     if "--complete" in typed and not foundation.spec.base.embedded:
         raise ValueError(NO_MEANING.format("--complete", f"on {foundation.spec.name}"))
-    if sensor:  # whoever draws knows all objects
+    if read_job is not None and draws(read_job):  # whoever draws knows all objects
         config = replace(config, complete=True)
-    dataset = report.finish(_read_dataset_job(data, draw_job, labeled, channels, config.seed))
+    dataset = report.finish(_read_dataset_job(data, read_job, labeled, channels, config.seed))
     folder = state.folder or output.with_name(f"{output.stem}-training")
     places = Devices(
         device=place.device, count=place.devices, nodes=place.nodes, workers=place.workers
@@ -259,9 +262,9 @@ def train(
         say_metrics(report.terminal, output, spec.metrics)
 
 
-def _check_meanings(typed: frozenset[str], data: str, labeled: LabeledData, *, few: bool) -> None:
+def _check_meanings(typed: frozenset[str], read_job: ReadJob | None, *, few: bool) -> None:
     """Refuse options that this kind of training would ignore: who types one, relies on it."""
-    is_drawn = bool(dataset_name(data))
+    is_drawn = read_job is not None and draws(read_job)
     for name in _DRAWN:
         if f"--{name}" in typed and not is_drawn:
             raise ValueError(NO_MEANING.format(f"--{name}", "without generated:SENSOR"))
@@ -269,8 +272,8 @@ def _check_meanings(typed: frozenset[str], data: str, labeled: LabeledData, *, f
         kind = "with --few"
     elif is_drawn:
         kind = "for drawn scenes"
-    elif labeled.aims:
-        kind = "with --aims"
+    elif read_job is not None:
+        kind = "for a named data set"
     else:
         kind = "without --few"
     for name in _IGNORED[kind]:
@@ -330,21 +333,17 @@ def _say_learned(report: _Report, result: FewShotResult, output: Path) -> None:
 
 def _read_dataset_job(
     data: str,
-    draw_job: DrawJob | None,
+    read_job: ReadJob | None,
     labeled: LabeledData,
     channels: ChannelOptions,
     seed: int,
 ) -> Job[Dataset]:
     """The data set from the options of the command."""
-    from napari_simmat.datasets import aims as aims_module
     from napari_simmat.datasets import dataset as dataset_module
     from napari_simmat.datasets import folder as folder_module
 
-    if draw_job is not None:
-        sensor = data.partition(":")[2]
-        return (yield from draw_job(sensor, labeled.scenes, labeled.scene_side))
-    if labeled.aims:
-        return aims_module.from_aims(data, labeled.aims)
+    if read_job is not None:
+        return (yield from read_job(data.partition(":")[2], **labeled.drawn))
     wanted = dataset_module.DataConfig(
         modality=labeled.modality,
         selection=channels.selection,

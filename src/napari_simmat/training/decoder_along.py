@@ -117,9 +117,7 @@ def _fit_score_job(
     measures, ious = (np.concatenate(each) for each in zip(*rows, strict=True))
     scored = copy.deepcopy(decoder).cpu()
     if len(ious):
-        with torch.enable_grad():
-            scored.score.requires_grad_(True)
-            fit_score(scored.score, measures, ious, SCORE_STEPS, SCORE_RATE, config.seed)
+        fit_score(scored.score, measures, ious, SCORE_STEPS, SCORE_RATE, config.seed)
     scored = scored.half().float()
     return scored.requires_grad_(False).eval()
 

@@ -62,6 +62,7 @@ def hits(iou: Tensor) -> Tensor:
 
 
 @torch.random.fork_rng(devices=[])
+@torch.enable_grad()
 def fit_score(
     score: RegionScore,
     measures: NDArray[np.float32],
@@ -74,7 +75,9 @@ def fit_score(
     """Train a score in place on regions: measures (N, M), IoUs (N,).
 
     They are drawn in proportion to a `share` (N,), by default alike; the rate falls as a cosine.
+    The score is frozen afterwards, whether or not it was before.
     """
+    score.requires_grad_(True)
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     given, reached = torch.tensor(measures), torch.tensor(iou)
@@ -93,3 +96,4 @@ def fit_score(
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
+    score.requires_grad_(False)

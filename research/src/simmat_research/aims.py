@@ -19,10 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_simmat._text import format_shape
-from napari_simmat.checkpoints.authors import MODALITIES, find_modality
 from napari_simmat.datasets.dataset import Dataset, Sample
 from napari_simmat.datasets.labeled_image import ImageCache, LabeledImage, LabeledStack
 from napari_simmat.io.readers import read_image, read_labels
+from napari_simmat.progress import Job
+from simmat_research.authors import MODALITIES, find_modality
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +92,18 @@ def from_aims(folder: Path | str, key: str) -> Dataset:
         test=test,
         min_size=layout.min_size,
     )
+
+
+def read_job(said: str) -> Job[Dataset]:
+    """The data set ``aims:KEY:FOLDER`` of `simmat train`, `said` from the key on.
+
+    Raises what `from_aims` raises, and ValueError if there is no folder.
+    """
+    yield from ()
+    key, _, folder = said.partition(":")
+    if not folder:
+        raise ValueError(f"aims:{key} lacks its folder; write aims:KEY:FOLDER.")
+    return from_aims(folder, key)
 
 
 def keys_in(folder: Path | str, keys: Iterable[str] = tuple(AIMS)) -> tuple[str, ...]:

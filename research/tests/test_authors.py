@@ -1,4 +1,4 @@
-"""Checkpoints of the authors' code: imported, they compute what the authors' networks compute."""
+"""Checkpoints of the authors' code: converted, they compute what the authors' networks compute."""
 
 import os
 import re
@@ -14,20 +14,22 @@ from segment_anything import sam_model_registry
 from torchvision.transforms import Compose, Resize, ToTensor
 
 from napari_simmat.checkpoints import catalog
-from napari_simmat.checkpoints.authors import MODALITIES
 from napari_simmat.checkpoints.checkpoint import read_model_card, read_spec, read_tensors
 from napari_simmat.checkpoints.library import remove
 from napari_simmat.checkpoints.loading import BaseMissingError, load_model
-from napari_simmat.checkpoints.registry import list_models
+from napari_simmat.checkpoints.registry import ModelEntry, list_models
 from napari_simmat.cli import main
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.io.files import sha256_of
 from napari_simmat.models import tuning
 from napari_simmat.models.tuning import STRATEGIES
+from napari_simmat.progress import finish
+from research.tests.plain_authors import KEPT, SIZES, AuthorsNetwork
+from simmat_research.authors import MODALITIES, convert_job
 from tests.checkpoints.test_sam_weights import Malicious
 from tests.model_files import export, import_file
 from tests.nightly import nightly_but
-from tests.plain_authors import DEPTH, KEPT, SIZES, WIDTH, AuthorsNetwork, small_sam
+from tests.small_sam import DEPTH, WIDTH, small_sam
 
 CASES = [
     ("sam_lora", "simmat", "rgbnir"),
@@ -133,6 +135,12 @@ def assert_same(ours: tuple[torch.Tensor, ...], theirs: tuple[torch.Tensor, ...]
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 
+def convert(
+    path: Path, name: str | None = None, *, modality: str, base: str | None = None
+) -> ModelEntry:
+    return finish(convert_job(path, name or path.stem, modality, base))
+
+
 def own_models() -> list[str]:
     return [entry.name for entry in list_models() if entry.kind == "own"]
 
@@ -153,7 +161,7 @@ def test_import_gives_the_masks_of_the_authors_network(
     channels = channels_of(key)
     theirs = AuthorsNetwork(sam, network, transfer, channels)
     path = theirs.write(tmp_path / "checkpoint_best.pth")
-    entry = import_file(path, "mine", modality=key)
+    entry = convert(path, "mine", modality=key)
     assert (entry.name, entry.kind, entry.problem, entry.is_base) == ("mine", "own", None, False)
     assert entry.path == user_folder / "models" / "mine.safetensors"
     assert own_models() == ["mine"]
@@ -184,7 +192,7 @@ def test_import_gives_the_masks_of_the_authors_network(
 
 def test_import_describes_the_file_and_its_modality(lora, tmp_path):
     path = lora.write(tmp_path / "a.pth")
-    spec = import_file(path, modality="rgbnir").spec
+    spec = convert(path, modality="rgbnir").spec
     assert spec.modality == "RGB and near infra-red"
     assert spec.channel_names == ("red", "green", "blue", "NIR")
     assert [each.mean / 255 for each in spec.channels] == pytest.approx(
@@ -256,7 +264,7 @@ def test_import_feeds_images_as_in_their_training(
     install(sam)
     raw, scaled = make(np.random.default_rng(0))
     theirs = AuthorsNetwork(sam, "sam_linear_probing", "simmat", raw.shape[-1])
-    import_file(theirs.write(tmp_path / "a.pth"), modality=key)
+    convert(theirs.write(tmp_path / "a.pth"), modality=key)
     predictor = Predictor(load_model("a"), "cpu", "exact")
     given = []
     encode = predictor.model.network.encode_job
@@ -296,14 +304,16 @@ def test_import_reads_the_best_iou_of_any_numpy(value, package, read, lora, tmp_
         with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
             for name, data in content.items():
                 archive.writestr(name, data)
-    spec = import_file(path, modality="rgbt").spec
+    spec = convert(path, modality="rgbt").spec
     assert spec.metrics.get("best_iou") == spec.training.get("best_iou") == read
 
 
-def test_import_without_a_modality_asks_for_it(lora, tmp_path):
-    import_file(lora.write(tmp_path / "a.pth"), modality="rgbt")
+def test_import_of_their_file_says_how_to_convert_it(lora, tmp_path):
+    convert(lora.write(tmp_path / "a.pth"), modality="rgbt")
     # What one import may read, others still may not.
-    with pytest.raises(ValueError, match=r"b\.pth holds objects other than .* --modality\."):
+    with pytest.raises(
+        ValueError, match=r"b\.pth holds objects other than .* simmat convert b\.pth"
+    ):
         import_file(lora.write(tmp_path / "b.pth"))
 
 
@@ -314,32 +324,32 @@ def test_import_leaves_the_frozen_prompt_encoder_out(network, sam, tmp_path):
     state = theirs.content()["state_dict"]
     without = {name: each for name, each in state.items() if not name.startswith("prompt_enc")}
     assert len(without) < len(state)
-    first = import_file(theirs.write(tmp_path / "with.pth"), modality="nir")
-    second = import_file(theirs.write(tmp_path / "none.pth", state_dict=without), modality="nir")
+    first = convert(theirs.write(tmp_path / "with.pth"), modality="nir")
+    second = convert(theirs.write(tmp_path / "none.pth", state_dict=without), modality="nir")
     ours = [read_tensors(entry.path) for entry in (first, second)]
     assert ours[0].keys() == ours[1].keys()
     assert all(torch.equal(tensor, ours[1][name]) for name, tensor in ours[0].items())
 
 
-def test_models_command_imports_lists_and_exports(lora, tmp_path, capsys):
+def test_command_converts_what_models_lists_and_exports(lora, tmp_path, capsys):
     def simmat(*words):
-        status = main([str(word) for word in ("models", *words)])
+        status = main([str(word) for word in words])
         return status, *capsys.readouterr()
 
     path = lora.write(tmp_path / "checkpoint_best.pth")
-    status, _, err = simmat("import", path)
+    status, _, err = simmat("models", "import", path)
     assert status == 1
-    assert "name its sensor with --modality" in " ".join(err.split())
-    words = ("import", path, "--modality", "rgbnir", "--base", "vit_b", "--name", "rgb-nir")
+    assert "simmat convert checkpoint_best.pth --modality KEY" in " ".join(err.split())
+    words = ("convert", path, "--modality", "rgbnir", "--base", "vit_b", "--name", "rgb-nir")
     status, out, err = simmat(*words)
     assert (status, err) == (0, "")
     assert "rgb-nir is ready" in out
-    assert "rgb-nir" in simmat("list")[1]
-    card = " ".join(simmat("info", "rgb-nir")[1].split())
+    assert "rgb-nir" in simmat("models", "list")[1]
+    card = " ".join(simmat("models", "info", "rgb-nir")[1].split())
     for line in ("simmat, tuned: lora", "red, green, blue, NIR", "best_iou 0.5388", "epoch 46"):
         assert line in card
     bundle = tmp_path / "with base.safetensors"
-    status, out, _ = simmat("export", "rgb-nir", "--output", bundle, "--bundle")
+    status, out, _ = simmat("models", "export", "rgb-nir", "--output", bundle, "--bundle")
     assert status == 0
     assert bundle.name in " ".join(out.split())
     assert read_model_card(bundle).holds_all
@@ -404,8 +414,8 @@ def test_import_of_what_does_not_fit_names_the_fault(
     path = tmp_path / "theirs.pth"
     torch.save(change(lora.content()), path)
     with pytest.raises(ValueError, match=re.escape(fault)) as caught:
-        import_file(path, modality=key)
-    assert str(caught.value).startswith("theirs.pth cannot be imported: ")
+        convert(path, modality=key)
+    assert str(caught.value).startswith("theirs.pth cannot be converted: ")
     assert "--base" in str(caught.value)
     assert sorted(os.listdir(user_folder)) == ["bases"]
 
@@ -433,10 +443,10 @@ def test_import_of_simcmf_knows_its_layers_by_name(layer, fault, lora, tmp_path)
     torch.save({**content, "state_dict": state}, path)
     if fault:
         with pytest.raises(ValueError, match=re.escape(fault)):
-            import_file(path, modality="rgbt")
+            convert(path, modality="rgbt")
     else:
         expected = "baseline_b" if "zip_rgbx" in layer else "baseline_a"
-        assert import_file(path, modality="rgbt").spec.transfer == expected
+        assert convert(path, modality="rgbt").spec.transfer == expected
 
 
 @pytest.mark.parametrize("archive", [True, False], ids=["zip", "before 1.6"])
@@ -445,22 +455,23 @@ def test_import_of_a_malicious_file_never_runs_it(entry, archive, lora, tmp_path
     content = lora.content(**{entry: {"a": Malicious(tmp_path / "trace")}})
     path = tmp_path / "theirs.pth"
     torch.save(content, path, _use_new_zipfile_serialization=archive)
-    for modality in ("rgbt", None):
-        with pytest.raises(ValueError, match=r"theirs\.pth holds objects other than tensors"):
-            import_file(path, modality=modality)
+    with pytest.raises(ValueError, match=r"theirs\.pth holds objects other than tensors"):
+        convert(path, modality="rgbt")
+    with pytest.raises(ValueError, match=r"theirs\.pth holds objects other than tensors"):
+        import_file(path)
     assert not (tmp_path / "trace").exists()
 
 
 def test_import_refuses_a_modality_where_none_belongs(lora, tmp_path):
     path = lora.write(tmp_path / "theirs.pth")
     with pytest.raises(ValueError, match="Modality 'lidar' is unknown; give one of zju-rgbp"):
-        import_file(path, modality="lidar")
-    entry = import_file(path, modality="rgbt")
+        convert(path, modality="lidar")
+    entry = convert(path, modality="rgbt")
     shared = export(entry.name, tmp_path / "shared.safetensors")
     with pytest.raises(ValueError, match=r"shared\.safetensors is a checkpoint that describes its"):
-        import_file(shared, modality="rgbt")
+        convert(shared, modality="rgbt")
     with pytest.raises(ValueError, match="There is a model called theirs already"):
-        import_file(path, modality="rgbt")
+        convert(path, modality="rgbt")
     assert read_spec(import_file(shared).path).metrics == entry.spec.metrics
 
 
@@ -469,7 +480,7 @@ def test_import_on_another_base_of_sams_shape_computes_the_same(sam, user_folder
     other = small_sam()
     torch.save(other.state_dict(), user_folder / "bases" / "medical.pth")
     theirs = AuthorsNetwork(other, "sam_prompt", "simmat", 1)
-    entry = import_file(theirs.write(tmp_path / "theirs.pth"), modality="t", base="medical")
+    entry = convert(theirs.write(tmp_path / "theirs.pth"), modality="t", base="medical")
     assert entry.spec.base.name == "medical"
     image = torch.randn(1, 1, 160, 160)
     assert_same(answer("theirs", image), their_answer(theirs, image))
@@ -487,7 +498,7 @@ def test_import_on_another_base_of_sams_shape_computes_the_same(sam, user_folder
 def test_import_on_what_is_no_base_is_refused(base, sentence, lora, assets, tmp_path):
     path = lora.write(tmp_path / "theirs.pth")
     with pytest.raises(ValueError, match=re.escape(sentence)):
-        import_file(path, modality="rgbt", base=base)
+        convert(path, modality="rgbt", base=base)
 
 
 def test_every_strategy_of_the_paper_has_a_network():

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from napari_simmat.checkpoints.authors import MODALITIES
-from napari_simmat.datasets.aims import AIMS, LAYOUTS, from_aims, polarization
-from tests.datasets.aims_folders import WRITERS, gray, mask, picture, ramp, write_layout
+from napari_simmat.progress import finish
+from research.tests.aims_folders import WRITERS, gray, mask, picture, ramp, write_layout
+from simmat_research.aims import AIMS, LAYOUTS, from_aims, polarization, read_job
+from simmat_research.authors import MODALITIES
 
 RAMP = ((ramp() - 10) / 47 * 255)[0, 1]  # the second of 48 equal steps
 
@@ -136,6 +137,15 @@ def test_from_aims_turns_a_colored_nir_picture_gray(tmp_path):
     picture(path, colors)
     [values] = from_aims(folder, "nir").train[0].load()[0]
     np.testing.assert_array_equal(values, np.asarray(Image.fromarray(colors).convert("L")))
+
+
+def test_read_gives_what_a_name_of_the_command_says(benchmark):
+    dataset = finish(read_job(f"nir:{benchmark}"))
+    assert [each.name for each in dataset.train] == [
+        each.name for each in from_aims(benchmark, "nir").train
+    ]
+    with pytest.raises(ValueError, match="aims:nir lacks its folder; write aims:KEY:FOLDER"):
+        finish(read_job("nir"))
 
 
 def test_from_aims_refuses_an_unknown_key(tmp_path):

@@ -23,14 +23,22 @@ import math
 import re
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from napari_simmat.checkpoints.catalog import SAM_ARCHITECTURES, sam_spec
-from napari_simmat.checkpoints.checkpoint import check_numbers, some_names
+from napari_simmat.checkpoints.checkpoint import (
+    check_numbers,
+    file_kind,
+    save_checkpoint,
+    some_names,
+)
+from napari_simmat.checkpoints.library import check_name_free
 from napari_simmat.checkpoints.loading import AssembledModel, assemble_job
+from napari_simmat.checkpoints.registry import ModelEntry, find_model
 from napari_simmat.checkpoints.sam_weights import named_tensors, read_torch_file
+from napari_simmat.io.files import user_folder
 from napari_simmat.models.spec import Channel, InputSize, ModelSpec, Normalization, split_transfer
 from napari_simmat.progress import Job, Progress, as_part
 
@@ -167,7 +175,7 @@ def find_modality(key: str) -> Modality:
 
 
 NOT_CONVERTED = (
-    "{name} cannot be imported: {fault}. What train.py of SimMAT or SimCMF saved can be, with its "
+    "{name} cannot be converted: {fault}. What train.py of SimMAT or SimCMF saved can be, with its "
     "--modality and the SAM weights that it was trained on (--base, vit_b by default)."
 )
 PAPER_BASE = "vit_b"
@@ -215,6 +223,39 @@ _RULES = (
     (r"(.+)\.prefix_(key|value)_embeddings", r"\1.extra.\2"),
 )
 """Their names of tensors -> ours."""
+
+
+DESCRIBES_ITSELF = (
+    "{} is a checkpoint that describes itself; simmat models import takes it as it is."
+)
+
+
+def convert_job(path: Path, name: str, modality: str, base: str | None = None) -> Job[ModelEntry]:
+    """Convert a file of the authors' code to a checkpoint among the user's models.
+
+    Parameters
+    ----------
+    path, modality, base
+        As of `convert_authors_file_job`.
+    name
+        The model's.
+
+    Raises
+    ------
+    ValueError
+        As `convert_authors_file_job`, or if the name is taken or not allowed.
+    OSError
+        If the file cannot be read or the folder cannot be written.
+    """
+    if file_kind(path) != "torch":
+        raise ValueError(DESCRIBES_ITSELF.format(path.name))
+    check_name_free(name)
+    spec, tensors = yield from convert_authors_file_job(path, modality, base)
+    yield Progress(95, 100, f"Writing {name}")
+    target = user_folder("models") / f"{name}.safetensors"
+    save_checkpoint(target, replace(spec, name=name), tensors)
+    yield Progress(100, 100, f"{name} is ready")
+    return find_model(name)
 
 
 def convert_authors_file_job(

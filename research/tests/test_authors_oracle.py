@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from napari_simmat.checkpoints.loading import load_model
-from tests.checkpoints.test_authors import install  # noqa: F401, a fixture
+from research.tests.test_authors import install  # noqa: F401, a fixture
 from tests.model_files import import_file
-from tests.plain_authors import small_sam
+from tests.small_sam import small_sam
 
 CLONES = Path(os.environ.get("SIMMAT_AUTHORS", "nowhere"))
 pytestmark = [
