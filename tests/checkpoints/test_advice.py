@@ -23,19 +23,21 @@ def pixels(size, unit, **more):
 
 
 @pytest.mark.parametrize(
-    ("reference", "rgb", "modality"),
+    ("reference", "rgb", "bright", "modality"),
     [
-        (pixels(0.3, "um"), False, "light microscopy"),
-        (pixels(0.5, "um"), True, "histopathology"),
-        (pixels(8, "nm"), False, "electron microscopy"),
-        (pixels(0.1, "mm"), False, ""),
-        (pixels(1, "s"), False, ""),
-        (ImageReference(), False, ""),
-        (pixels(0.3, "um", world=World(affine=np.eye(4), space="patient")), False, ""),
+        (pixels(0.3, "um"), False, False, "light microscopy"),
+        (pixels(0.5, "um"), True, True, "histopathology"),
+        (pixels(8, "nm"), False, False, "electron microscopy"),
+        (pixels(0.1, "mm"), False, False, ""),
+        (pixels(1, "s"), False, False, ""),
+        (ImageReference(), False, False, ""),
+        (pixels(0.3, "um", world=World(affine=np.eye(4), space="patient")), False, False, ""),
+        (pixels(0.5, "um"), True, False, "light microscopy"),
+        (pixels(8, "nm"), True, True, ""),
     ],
 )
-def test_what_kind_of_image_follows_from_the_size_of_its_pixels(reference, rgb, modality):
-    assert image_modality(reference, rgb=rgb) == modality
+def test_what_kind_of_image_follows_from_size_of_pixels_and_light(reference, rgb, bright, modality):
+    assert image_modality(reference, rgb=rgb, bright=bright) == modality
 
 
 def test_each_named_model_is_published_and_finds_all_objects():
@@ -47,16 +49,16 @@ def test_each_named_model_is_published_and_finds_all_objects():
 def test_a_model_that_is_here_is_not_named(tmp_path):
     tiny = find_model("tiny").spec
     reference = pixels(0.3, "um")
-    assert better_model(reference, tiny, rgb=False) == "vit_b_lm"
+    assert better_model(reference, tiny, rgb=False, bright=False) == "vit_b_lm"
     file = user_folder("bases") / PUBLISHED_WEIGHTS["vit_b_lm"].file
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(b"here")
-    assert better_model(reference, tiny, rgb=False) == ""
+    assert better_model(reference, tiny, rgb=False, bright=False) == ""
 
 
 def test_who_chose_another_model_is_told_of_none():
     chosen = replace(find_model("tiny").spec, name="mine")
-    assert better_model(pixels(0.3, "um"), chosen, rgb=False) == ""
+    assert better_model(pixels(0.3, "um"), chosen, rgb=False, bright=False) == ""
 
 
 def test_size_license_and_way_are_told():

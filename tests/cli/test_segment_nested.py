@@ -1,6 +1,7 @@
 """`simmat segment --children`: cells in one channel, their nuclei in another."""
 
 import csv
+import io
 import json
 from pathlib import Path
 
@@ -94,8 +95,7 @@ def test_children_of_a_dry_run_are_checked_and_not_written(stained, simmat):
     ("words", "said"),
     [
         (("--prompts", "same-stem"), "takes no prompts"),
-        (("--region", "0,0,64,64"), "measures whole images"),
-        (("--events",), "--events tells of one"),
+        (("--region", "0,0,64,64"), "on whole images"),
     ],
 )
 def test_children_are_refused_where_they_mean_nothing(stained, simmat, words, said):
@@ -103,3 +103,28 @@ def test_children_are_refused_where_they_mean_nothing(stained, simmat, words, sa
     assert result.status != 0
     assert said in result.err
     assert not Path("out").exists()
+
+
+def test_events_of_children_tell_of_both_runs(stained, simmat, monkeypatch):
+    """As of one run of twice the images, so that whoever follows it needs to know nothing else."""
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    told = simmat("segment", "stained.ome.tif", *OPTIONS, "--events")
+    assert told.status == 0, told.err
+    plan, *steps, last = map(json.loads, told.out.splitlines())
+    labels = [each["labels_file"] for each in plan["plan"]["files"]]
+    assert labels == [f"out/{below}stained_labels.tif" for below in ("", "children/")]
+    assert last == {"finished": 2}
+    files = {each["number"]: each["file"]["labels_file"] for each in steps if each.get("file")}
+    assert files == dict(enumerate(labels))
+    fractions = [each["fraction"] for each in steps if each.get("fraction") is not None]
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == 1
+    assert {each["total"] for each in steps if "number" in each} == {2}
+
+
+def test_children_of_a_manifest_are_in_their_own_channels(stained, simmat):
+    """Its column of channels is that of the first run."""
+    Path("list.csv").write_text("image,channels\nstained.ome.tif,membrane\n")
+    result = simmat("segment", "list.csv", *OPTIONS[2:])
+    assert result.status == 0, result.err
+    assert [int(row["children"]) for row in rows_of("out/simmat-parents.csv")].count(1) == 3

@@ -108,11 +108,17 @@ def test_segment_nrrd_in_an_unknown_unit_has_no_volume(tmp_path, click):
 
 
 @pytest.mark.parametrize(
-    ("kind", "model"), [(np.uint8, "vit_b_histopathology"), (np.uint16, "vit_b_lm")]
+    ("kind", "most", "model"),
+    [
+        (np.uint8, 250, "vit_b_histopathology"),
+        (np.uint16, 250, "vit_b_lm"),
+        (np.uint8, 60, "vit_b_lm"),
+    ],
 )
-def test_three_stains_of_16_bits_are_no_stained_slide(tmp_path, monkeypatch, simmat, kind, model):
+def test_three_stains_are_no_stained_slide(tmp_path, monkeypatch, simmat, kind, most, model):
+    """Those of 16 bits, and a picture of them, which has a dark ground."""
     monkeypatch.chdir(tmp_path)
-    values = np.random.default_rng(0).integers(0, 250, (64, 64, 3)).astype(kind)
+    values = np.random.default_rng(0).integers(0, most, (64, 64, 3)).astype(kind)
     tifffile.imwrite(
         "stained.ome.tif",
         values,

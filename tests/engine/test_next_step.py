@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from scipy import ndimage as ndi
+from skimage.data import immunohistochemistry
 
 from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.engine.automatic_generator import segment_everything
@@ -172,3 +173,12 @@ def test_few_spots_beside_an_object_are_no_reason():
 def test_no_more_than_the_middle_of_a_plane_is_looked_at():
     rows, columns = middle((3, 5000, 800))
     assert (rows.stop - rows.start, rows.start, columns.start) == (1024, 1988, 0)
+
+
+def test_stained_tissue_is_bright_and_a_composite_of_fluorescence_is_not():
+    tissue = np.moveaxis(immunohistochemistry(), -1, 0)
+    y, x = np.indices((200, 200))
+    cells = np.hypot(y % 50 - 25, x % 50 - 25) < 16  # a third of the picture
+    composite = np.stack([np.where(cells, 220, 25), np.where(cells, 160, 20), 0 * y])
+    assert SeenPlane(tissue, middle(tissue.shape)).is_bright_field
+    assert not SeenPlane(composite, middle(composite.shape)).is_bright_field

@@ -163,18 +163,43 @@ class ChannelOptions:
     @property
     def selection(self) -> ChannelSelection:
         """The same with --channels parsed."""
+        return self._selecting(self.channels, "--channels")
+
+    def _selecting(self, channels: str | None, option: str) -> ChannelSelection:
         try:
-            channels = None if self.channels is None else parse_channels(self.channels, ",")
+            chosen = None if channels is None else parse_channels(channels, ",")
         except ValueError as error:
-            raise ValueError(f"--channels {error}") from None
+            raise ValueError(f"{option} {error}") from None
         return ChannelSelection(
-            channels=channels,
+            channels=chosen,
             channel_axis=self.channel_axis,
             pixel_ratio=self.pixel_ratio,
             pixel_size=parse_pixel_size(self.pixel_size) if self.pixel_size else None,
             unit=self.unit,
             axes=self.axes,
         )
+
+
+@Parameter(name="*", group="Channels")
+@dataclass(frozen=True, kw_only=True)
+class SegmentChannelOptions(ChannelOptions):
+    """Channels of a segmented image, and of smaller objects in it.
+
+    Parameters
+    ----------
+    children
+        Channels, as of --channels, in which smaller objects are found that lie within the others,
+        e.g. nuclei in cells: a second run, into the folder children in that of the output. Two
+        tables say how many each object has (simmat-parents.csv), and in which each lies
+        (simmat-children.csv).
+    """
+
+    children: Annotated[str, Parameter(show_default=False), {"label": "Children in"}] = ""
+
+    @property
+    def of_children(self) -> ChannelSelection | None:
+        """The selection of the second run; None without one."""
+        return self._selecting(self.children, "--children") if self.children else None
 
 
 @Parameter(name="*", group="Table of objects")

@@ -177,12 +177,16 @@ def segment_loaded_job(
         seconds=loaded.seconds + time.monotonic() - start,
         tiles=tiles,
         lineage=lineage,
-        better_model=better_model(
-            loaded.image.reference,
-            predictor.model.spec,
-            rgb=loaded.is_rgb and loaded.image.data.dtype == np.uint8,
-        ),
+        better_model=_better_model(loaded, predictor),
     )
+
+
+def _better_model(loaded: LoadedImage, predictor: Predictor) -> str:
+    """As of `TaskOutcome`; of a stack the middle plane tells whether it is bright."""
+    rgb = loaded.is_rgb and loaded.image.data.dtype == np.uint8
+    plane = tuple(size // 2 for size in loaded.shape[:-2])
+    bright = rgb and SeenPlane.of(predictor.stack, plane).is_bright_field
+    return better_model(loaded.image.reference, predictor.model.spec, rgb=rgb, bright=bright)
 
 
 def _next_step(loaded: LoadedImage, predictor: Predictor, volume: LabelVolume) -> str:

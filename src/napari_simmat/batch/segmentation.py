@@ -39,6 +39,7 @@ from napari_simmat.batch.loaded_image import (
     load_task,
     read_task_prompts,
 )
+from napari_simmat.batch.nested import inner_plan, refuse_nested, segment_nested_job
 from napari_simmat.batch.outputs import MeasuredObjects, object_table, record_of, write_result
 from napari_simmat.batch.overlays import overlay
 from napari_simmat.batch.plan import (
@@ -193,11 +194,15 @@ class FolderSegmentation:
         The folder of the outputs.
     outcomes
         Of each image: whether it was written, kept or failed, how many objects, a remark.
+    children
+        The same of the smaller objects within, if they were asked for: its table says the parent of
+        each, and the table here how many children each object has.
     """
 
     output: Path
     outcomes: tuple[TaskOutcome, ...]
     _plan: Plan = field(repr=False)
+    children: FolderSegmentation | None = None
     _tables: tuple[tuple[str, str], ...] = field(repr=False, default=())
     """Image and text of each table as the run wrote it; one table of all images names them itself.
     A later run into the folder replaces the files."""
@@ -363,6 +368,7 @@ def segment_folder(
     extras: Sequence[str] = (),
     existing: ExistingPolicy = "refuse",
     channels: Sequence[int | str] | None = None,
+    children: Sequence[int | str] | None = None,
     channel_axis: int | None = None,
     pixel_size: float | Sequence[float] | None = None,
     unit: str = "",
@@ -396,6 +402,9 @@ def segment_folder(
         same way, or ``"overwrite"``.
     channels, channel_axis, pixel_size, unit, axes
         As for `segment`, of all images.
+    children
+        Channels in which smaller objects are found that lie within the others, e.g. nuclei in
+        cells.
     part, propagate, automatic, table, compute, progress
         As for `segment`.
 
@@ -430,10 +439,32 @@ def segment_folder(
         propagation=_propagation(propagate),
         table=settings_of(table, TableSettings),
     )
+    if children is not None:
+        return _segment_nested(planned, config, channels_of(children), str(prompts), progress)
     outcomes = shown(run_plan_job(planned, config), progress)
     return FolderSegmentation(
-        planned.output, tuple(outcomes), planned, _tables_of(planned, outcomes)
+        planned.output, tuple(outcomes), planned, None, _tables_of(planned, outcomes)
     )
+
+
+def _segment_nested(
+    planned: Plan,
+    config: SegmentConfig,
+    children: tuple[int | str, ...] | None,
+    prompts: str,
+    progress: ShowProgress,
+) -> FolderSegmentation:
+    refuse_nested(prompts, config.part)
+    inside = inner_plan(planned)
+    selection = replace(config.selection, channels=children)
+    outer, inner, files = shown(segment_nested_job(planned, inside, config, selection), progress)
+    # A table of a single image does not name it.
+    names = [each.task.name for each in outer] if len(outer) == 1 else [""]
+    of_outer, of_inner = (
+        (((names[0], file.read_text("utf-8")),) for file in files) if files else ((), ())
+    )
+    within = FolderSegmentation(inside.output, tuple(inner), inside, None, of_inner)
+    return FolderSegmentation(planned.output, tuple(outer), planned, within, of_outer)
 
 
 _TEXT_COLUMNS = ("image", "class")

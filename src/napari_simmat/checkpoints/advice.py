@@ -29,7 +29,7 @@ BY_COMMAND = "`simmat models fetch {name}` downloads it."
 BY_WINDOW = "Choose it in the list of models to download it."
 
 
-def image_modality(reference: ImageReference, *, rgb: bool) -> str:
+def image_modality(reference: ImageReference, *, rgb: bool, bright: bool) -> str:
     """What kind of image it is, a key of `MODEL_FOR`; empty where its file does not tell.
 
     Parameters
@@ -39,6 +39,8 @@ def image_modality(reference: ImageReference, *, rgb: bool) -> str:
     rgb
         Whether it is a picture in colors of 8 bits, as slide scanners make. Three channels of more
         are a composite of stains.
+    bright
+        Whether that shows transmitted light; otherwise it is a picture of a composite.
     """
     known = reference.of("X")
     if known is None or reference.world is not None or known[1] not in _MICROMETERS:
@@ -48,15 +50,15 @@ def image_modality(reference: ImageReference, *, rgb: bool) -> str:
         return "" if rgb else "electron microscopy"
     if micrometers > _CELLS:
         return ""
-    return "histopathology" if rgb else "light microscopy"
+    return "histopathology" if rgb and bright else "light microscopy"
 
 
-def better_model(reference: ImageReference, used: ModelSpec, *, rgb: bool) -> str:
+def better_model(reference: ImageReference, used: ModelSpec, *, rgb: bool, bright: bool) -> str:
     """The name of a model made for such images that is not here; empty if there is none.
 
     Only in place of an embedded foundation: who chose another one chose it for the image.
     """
-    name = MODEL_FOR.get(image_modality(reference, rgb=rgb), "")
+    name = MODEL_FOR.get(image_modality(reference, rgb=rgb, bright=bright), "")
     if not name or not used.base.embedded or used.name != used.base.name:
         return ""
     return name if find_model(name).path is None else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +18,7 @@ from napari_simmat.batch.options import (
     ClusterOptions,
     FileOptions,
     PartOptions,
+    SegmentChannelOptions,
     SegmentTableOptions,
     SeriesOptions,
     SlideOptions,
@@ -36,11 +38,12 @@ from napari_simmat.cli.terminal import (
     step_values,
 )
 from napari_simmat.engine.settings import AutomaticSettings, Shard
-from napari_simmat.io.part import WHOLE, ImagePart
 
 if TYPE_CHECKING:
+    from napari_simmat.batch.nested import NestedOutcome
     from napari_simmat.batch.plan import Plan, SegmentConfig
     from napari_simmat.batch.segment_image import TaskOutcome
+    from napari_simmat.engine.settings import ChannelSelection
     from napari_simmat.progress import Job, Progress
 
 
@@ -48,17 +51,9 @@ MANY_IMAGES = (
     "--channel-files belong to one image, but there are {}; list them in a manifest, with a column "
     "channel_files."
 )
-NESTED_PROMPTS = (
-    "--children finds everything in two channels, so it takes no prompts; leave --prompts out, or "
-    "run simmat segment for each channel and then simmat measure --parents."
-)
-NESTED_PART = (
-    "--children measures whole images; leave --region, --level and --mpp out, or run simmat "
-    "segment for each channel."
-)
-NESTED_EVENTS = "--children is two runs, but --events tells of one; start them one by one."
 DEFAULTS_TAKEN = "{} by {}, into {} (--prompts, --model and --output change that)."
 _NOUNS = {"auto": "Everything", "same-stem": "The prompts beside each image"}
+DEFAULT_SEGMENT_CHANNELS = SegmentChannelOptions()
 DEFAULT_FILES = FileOptions()
 DEFAULT_SERIES = SeriesOptions()
 DEFAULT_TABLE = SegmentTableOptions()
@@ -76,9 +71,8 @@ def segment(
     model: Annotated[str, MODEL] = "tiny",
     output: Annotated[Path | None, OUTPUT] = None,
     prompts: str = "auto",
-    children: Annotated[str, Parameter(group="Channels", show_default=False)] = "",
     series: SeriesOptions = DEFAULT_SERIES,
-    channels: ChannelOptions = DEFAULT_CHANNELS,
+    channels: SegmentChannelOptions = DEFAULT_SEGMENT_CHANNELS,
     slides: SlideOptions = DEFAULT_SLIDES,
     files: FileOptions = DEFAULT_FILES,
     table: SegmentTableOptions = DEFAULT_TABLE,
@@ -187,25 +181,20 @@ def segment(
         auto to segment everything; a prompt file for all images; or same-stem: for each image the
         file beside it called STEM.csv, STEM_points.csv, STEM_boxes.csv, STEM_shapes.csv or
         STEM_prompts.tif.
-    children
-        Channels, as of --channels, in which smaller objects are found that lie within the others,
-        e.g. nuclei in cells: a second run, into the folder children in that of the output. Two
-        tables say how many each object has (simmat-parents.csv), and in which each lies
-        (simmat-children.csv).
     automatic
         Settings for segmenting everything.
     events
         For programs: print a line of JSON for each step; read pause, go and stop from stdin.
     """
     from napari_simmat.batch.inputs import folder_beside
-    from napari_simmat.batch.nested import CHILDREN_FOLDER
+    from napari_simmat.batch.nested import inner_plan, refuse_nested
     from napari_simmat.batch.plan import SegmentConfig
-    from napari_simmat.batch.run_plan import run_plan_job
 
     terminal = console.terminal()
     settings = table.settings  # refused before any file is looked for
-    if children:
-        _refuse_nested(prompts, slides.part, events=events)
+    children = channels.of_children
+    if children is not None:
+        refuse_nested(prompts, slides.part)
     folder = folder_beside(image) if output is None else output
     planned = _planned([image, *more], folder, prompts, files, series, cluster)
     if output is None and not events:
@@ -222,33 +211,13 @@ def segment(
         table=settings,
         labels_in_memory=files.labels_in_memory,
     )
-    scheduler = cluster.scheduler or None
-    runs = [(planned, config)]
-    if children:
-        into = folder / CHILDREN_FOLDER
-        inside = _planned([image, *more], into, prompts, files, series, cluster)
-        selection = replace(channels, channels=children).selection
-        runs.append((inside, replace(config, selection=selection)))
-    if events:
-        print_event(plan=planned.to_plain())
-    else:
-        for each, _ in runs:
+    within = None if children is None else (inner_plan(planned), children)
+    if not events:
+        for each in (planned, *(within or ())[:1]):
             _print_plan(terminal, each, only=files.dry_run)
     if files.dry_run:
-        checked = [_check(terminal, *run) for run in runs]
-        terminal.result(checked[0] | ({"children": checked[1]} if children else {}))
-        failed = any(one.failed for each, _ in runs for one in each.skipped)
-        return int(failed or any(values["problems"] for values in checked))
-    if children:
-        return _segment_nested(terminal, runs, scheduler)
-    job = run_plan_job(planned, config, scheduler=scheduler)
-    if events:
-        outcomes = terminal.watch(RemoteControl().steer_job(job, _event_values), logs=False)
-        print_event(finished=len(outcomes))
-    else:
-        outcomes = _watch(terminal, job)
-        terminal.result(_print_summary(terminal, planned, outcomes))
-    return _status(planned, outcomes)
+        return _dry_run(terminal, planned, config, within)
+    return _run(terminal, planned, config, within, cluster.scheduler or None, events=events)
 
 
 def _status(planned: Plan, outcomes: Sequence[TaskOutcome]) -> int:
@@ -256,39 +225,58 @@ def _status(planned: Plan, outcomes: Sequence[TaskOutcome]) -> int:
     return int(failed or any(one.failed for one in planned.skipped))
 
 
-def _segment_nested(
+def _dry_run(
     terminal: Terminal,
-    runs: Sequence[tuple[Plan, SegmentConfig]],
-    scheduler: str | None,
+    planned: Plan,
+    config: SegmentConfig,
+    within: tuple[Plan, ChannelSelection] | None,
 ) -> int:
-    """Find objects, and those within them, and write which lies in which; the exit status."""
-    from napari_simmat.batch.nested import measure_nested_job, nested_tables
+    """Say what a run would refuse; the exit status."""
+    values = _check(terminal, planned, config)
+    checked = [values]
+    if within is not None:
+        checked.append(_check(terminal, within[0], replace(config, selection=within[1])))
+        values = values | {"children": checked[1]}
+    terminal.result(values)
+    skipped = any(one.failed for one in planned.skipped)
+    return int(skipped or any(each["problems"] for each in checked))
+
+
+def _run(
+    terminal: Terminal,
+    planned: Plan,
+    config: SegmentConfig,
+    within: tuple[Plan, ChannelSelection] | None,
+    scheduler: str | None,
+    *,
+    events: bool,
+) -> int:
+    """Segment, and find the children `within` if there are to be any; the exit status."""
+    from napari_simmat.batch.nested import NestedOutcome, both_plans, segment_nested_job
     from napari_simmat.batch.run_plan import run_plan_job
 
-    found, values, status = [], [], 0
-    for planned, config in runs:
-        outcomes = _watch(terminal, run_plan_job(planned, config, scheduler=scheduler))
-        values.append(_print_summary(terminal, planned, outcomes))
-        status = max(status, _status(planned, outcomes))
-        found.append(outcomes)
-    planned, config = runs[0]
-    outer, inner = found
-    job = measure_nested_job(planned, outer, inner, config.table, config.selection)
-    tables = nested_tables(planned) if terminal.watch(job) else ()
-    for path in tables:
-        terminal.say(f"  {path}")
-    terminal.result(values[0] | {"children": values[1], "tables": [str(path) for path in tables]})
-    return status
-
-
-def _refuse_nested(prompts: str, part: ImagePart, *, events: bool) -> None:
-    """Raise ValueError where objects within objects cannot be found."""
-    if prompts != "auto":
-        raise ValueError(NESTED_PROMPTS)
-    if part != WHOLE:
-        raise ValueError(NESTED_PART)
+    plans = [planned]
+    job: Job[list[TaskOutcome] | NestedOutcome] = run_plan_job(planned, config, scheduler=scheduler)
+    if within is not None:
+        inner, children = within
+        plans.append(inner)
+        job = segment_nested_job(planned, inner, config, children, scheduler=scheduler)
     if events:
-        raise ValueError(NESTED_EVENTS)
+        print_event(plan=both_plans(*plans).to_plain())
+        result = terminal.watch(RemoteControl().steer_job(job, _event_values), logs=False)
+    else:
+        result = _watch(terminal, job)
+    found = result.runs if isinstance(result, NestedOutcome) else (result,)
+    if events:
+        print_event(finished=sum(map(len, found)))
+    else:
+        values = [_print_summary(terminal, *each) for each in zip(plans, found, strict=True)]
+        tables = result.tables if isinstance(result, NestedOutcome) else ()
+        for path in tables:
+            terminal.say(f"  {path}")
+        nested = {"children": values[-1], "tables": [str(path) for path in tables]}
+        terminal.result(values[0] | (nested if within else {}))
+    return max(_status(*each) for each in zip(plans, found, strict=True))
 
 
 def encode(
@@ -402,8 +390,11 @@ def _check(terminal: Terminal, planned: Plan, config: SegmentConfig) -> dict[str
     return {**planned.to_plain(), "problems": problems, "remarks": remarks}
 
 
-def _watch(terminal: Terminal, job: Job[list[TaskOutcome]]) -> list[TaskOutcome]:
+def _watch(
+    terminal: Terminal, job: Job[list[TaskOutcome] | NestedOutcome]
+) -> list[TaskOutcome] | NestedOutcome:
     """Run a job, and print each outcome at once: a run may take hours, and its output be a log."""
+    from napari_simmat.batch.nested import NestedOutcome
     from napari_simmat.batch.tasks import BatchProgress
     from napari_simmat.progress import map_progress
 
@@ -415,11 +406,12 @@ def _watch(terminal: Terminal, job: Job[list[TaskOutcome]]) -> list[TaskOutcome]
             _print_outcome(terminal, progress.outcome)
         return progress
 
-    outcomes = terminal.watch(map_progress(job, show))
+    result = terminal.watch(map_progress(job, show))
+    outcomes = chain(*result.runs) if isinstance(result, NestedOutcome) else result
     for number, outcome in enumerate(outcomes):
         if shown.get(number) is not outcome:
             _print_outcome(terminal, outcome)
-    return outcomes
+    return result
 
 
 def _print_summary(

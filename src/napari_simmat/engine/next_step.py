@@ -49,6 +49,9 @@ CLICKED = 3
 CONSTANT = "What the model reads is {value:g} everywhere."
 OTHER_CHANNELS = "Read a channel that shows something: {}."
 ANY_CHANNEL = "Read another channel or plane."
+BRIGHT = 80
+"""Median brightness, of 255, above which a picture shows transmitted light; scikit-image's stained
+tissue has 153, and fluorescence has a dark ground wherever objects cover less than half."""
 EVEN = "Nothing here stands out from its background, as on the glass of a slide."
 ELSEWHERE = "Look at another region or channel."
 SPOTS = "{spots} of some {width:.0f} pixels across {have} no object."
@@ -168,6 +171,14 @@ class SeenPlane:
         if not len(missed) and ground.is_even:
             return NextStep(EVEN, advice=ELSEWHERE)
         return NextStep(NONE_KNOWN, shows_one=True)
+
+    @property
+    def is_bright_field(self) -> bool:
+        """Whether light passed through what a picture of 8 bits shows: half of it is bright.
+
+        Stained tissue lets most light through, where fluorescence is on a dark ground.
+        """
+        return float(np.median(np.mean(self.values, axis=0))) > BRIGHT
 
     @cached_property
     def _is_constant(self) -> bool:

@@ -18,12 +18,14 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QDoubleSpinBox
 
+from napari_simmat.annotation.channel_choice import LayerChannel
 from napari_simmat.batch.inputs import folder_beside
+from napari_simmat.batch.nested import NESTED_PART
 from napari_simmat.batch.options import (
     EXTRAS,
-    ChannelOptions,
     ClusterOptions,
     FileOptions,
+    SegmentChannelOptions,
     SegmentTableOptions,
     SeriesOptions,
     SlideOptions,
@@ -52,6 +54,7 @@ from napari_simmat.widgets.batch.tab import (
     STOP_AT_ONCE,
 )
 from tests.batch.folders import contents
+from tests.cli.test_segment_nested import CENTERS, WITH_NUCLEUS, draw, rows_of
 from tests.slides import drawn_slide, write_svs
 from tests.widgets.conftest import Window
 from tests.widgets.dropping import drop
@@ -441,7 +444,9 @@ def test_the_form_is_a_view_of_its_value(batch):
         model="tiny-rgb",
         prompts="/data/p.csv",
         files=FileOptions(pattern="*.tif", coco=True, labels_in_memory=2.0),
-        channels=ChannelOptions(channels="2,1,0", channel_axis=1, pixel_ratio=2.5),
+        channels=SegmentChannelOptions(
+            channels="2,1,0", channel_axis=1, pixel_ratio=2.5, children="0,DAPI"
+        ),
         series=SeriesOptions(propagate=True, link=True, link_axis=1, link_gap=2),
         slides=SlideOptions(mpp=0.5, region="0,0,50,60um", tissue="auto"),
         table=SegmentTableOptions(statistics="mean,p99", index=("ndvi", "r=minimum(nir, red)")),
@@ -501,7 +506,7 @@ def test_the_command_segments_as_the_form_says(batch, data, tmp_path, monkeypatc
     form.stated["axes"].setText("CZYX")
     stated = _understood(form.value())["channels"].selection
     assert (stated.pixel_size, stated.unit, stated.axes) == ((2.0, 0.5, 0.5), "um", "CZYX")
-    form.stated.set_value(ChannelOptions())
+    form.stated.set_value(SegmentChannelOptions())
     assert "automatic" not in understood
     assert not form.series["link_axis"].isVisibleTo(form)
     form.series["link"].setChecked(True)
@@ -554,3 +559,47 @@ def test_folder_of_results_is_proposed_until_it_is_chosen(batch, data, tmp_path)
     assert drop(batch.tab, data / "a.tif")
     batch.settle()
     assert batch.tab.form.output.value() == str(tmp_path / "out")
+
+
+@pytest.mark.slow
+def test_children_are_tried_run_and_opened(batch, tmp_path):
+    """The same table as of the command; of an image there are two files, but it is one image."""
+    stained = tmp_path / "stained.ome.tif"
+    draw(stained)
+    tab, window = batch.tab, batch.window
+    (tmp_path / "out").mkdir()
+    batch.choose(stained, tmp_path / "out", EVERYTHING)
+    form = tab.form
+    assert form.stated["children"].isVisibleTo(form)
+    form.channels.set_value((LayerChannel("1"),) * 3)
+    form.channels.changed.emit()
+    batch.type(form.stated["children"], "DAPI")
+    batch.settle()
+    assert "--children=DAPI" in form.value().arguments()
+    batch.press(tab.trial)
+    children = "stained.ome.tif children"
+    batch.until(lambda: not tab.busy and children in window.viewer.layers)
+    assert window.viewer.layers[children].data.max() == len(WITH_NUCLEUS)
+    assert window.viewer.layers["stained.ome.tif labels"].data.max() == len(CENTERS)
+    batch.run(tab.start)
+    assert batch.states == ["written"] * 2, batch.status
+    names = [row.name for row in tab.table.files.rows]
+    assert names == ["stained.ome.tif", "children/stained.ome.tif"]
+    assert batch.status.offer == "Review 1 image"
+    cells = rows_of(tmp_path / "out/simmat-parents.csv")
+    assert sum(int(row["children"]) for row in cells) == len(WITH_NUCLEUS)
+
+
+def test_children_of_a_region_are_refused_in_the_form(batch, tmp_path):
+    stained = tmp_path / "stained.ome.tif"
+    draw(stained)
+    batch.choose(stained, tmp_path / "out", EVERYTHING)
+    form = batch.tab.form
+    form.stated["children"].setText("DAPI")
+    assert form.problem() is None
+    form.slides["region"].setText("0,0,64,64")
+    assert form.problem() == NESTED_PART
+    batch.window.choose(form.prompts, NEXT_TO_IMAGE)
+    assert not form.stated["children"].isVisibleTo(form)
+    assert not any(word.startswith("--children") for word in form.value().arguments())
+    batch.settle()

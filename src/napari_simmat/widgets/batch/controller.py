@@ -68,7 +68,7 @@ class BatchController(JobController):
         self._output = ""
         self._has_run = False
         self._trial: Path | None = None
-        self._trial_outcome: Mapping[str, Any] = {}
+        self._trial_outcomes: list[Mapping[str, Any]] = []
         self._is_trial = False
         self._began_at = 0.0
 
@@ -104,9 +104,9 @@ class BatchController(JobController):
             self._say(SCANNING)
             self._job.start(SCANNING, lambda: preflight_job(request))
 
-    def open(self, image: Path, labels: Path) -> None:
-        """Open an image and its labels."""
-        self._job.start("Opening", lambda: open_result_job(image, labels))
+    def open(self, image: Path, labels: Path, children: Path | None = None) -> None:
+        """Open an image, its labels, and those of the objects within if they are given."""
+        self._job.start("Opening", lambda: open_result_job(image, labels, children))
 
     def _on_returned(self, result: Any) -> None:
         if isinstance(result, OpenedResult):
@@ -129,7 +129,7 @@ class BatchController(JobController):
     def try_one(self, request: BatchRequest, number: int = 0) -> None:
         """Run one file into a temporary folder, and open the result."""
         self._remove_trial()
-        self._trial, self._trial_outcome = Path(tempfile.mkdtemp(prefix="simmat-")), {}
+        self._trial, self._trial_outcomes = Path(tempfile.mkdtemp(prefix="simmat-")), []
         task = self.preflight.plan.tasks[number]
         self._run(single_task_request(request, task, self._trial), "trying")
 
@@ -167,7 +167,7 @@ class BatchController(JobController):
         if event.message is not None and self.state in ("running", "trying"):
             self._say(event.message, event.fraction, event.left or "")
         if self._is_trial:
-            self._trial_outcome = event.file or self._trial_outcome
+            self._trial_outcomes += [] if event.file is None else [event.file]
         elif event.number is not None:
             self.files.update(event.number, event.state, event.file)
 
@@ -179,7 +179,8 @@ class BatchController(JobController):
         seconds = time.monotonic() - self._begun
         if ending.kind == "done":
             kind: StatusKind = "done" if self._numbers()[0] else "failed"
-            count = self._numbers()[0]
+            done = {row.image for row in self.files.rows if row.state in OPENABLE_STATES}
+            count = len(done)  # of an image the objects and their children are two files
             offer = REVIEW.format(pluralize(count, "image")) if count else ""
             self._rest(Status(kind, self._summary(), seconds=seconds, offer=offer))
         elif ending.kind == "failed":
@@ -190,12 +191,12 @@ class BatchController(JobController):
             self._fail(CRASHED)
 
     def _end_trial(self, ending: Ending) -> None:
-        outcome = self._trial_outcome
-        reason = self._trial_outcome.get("error", "")
-        if ending.kind == "done" and outcome and not reason:
-            image = Path(outcome["image"])
+        outcomes = self._trial_outcomes
+        reason = next((each["error"] for each in outcomes if "error" in each), "")
+        if ending.kind == "done" and outcomes and not reason:
+            image = Path(outcomes[0]["image"])
             self._rest(Status("done", TRIAL_DONE.format(image.name)))
-            self.open(image, Path(outcome["labels_file"]))
+            self.open(image, *(Path(each["labels_file"]) for each in outcomes))
         elif ending.kind == "canceled" or self.state != "trying":
             self._rest(Status("canceled", STOPPED))
         else:

@@ -23,17 +23,26 @@ class OpenedResult(NamedTuple):
     image: ImageFile
     labels: Any
     made: Mapping[str, Any]
+    children: Any = None
+    """Labels of the smaller objects within; None if they were not looked for."""
 
 
-def open_result_job(image: Path, labels: Path) -> Job[OpenedResult]:
+def open_result_job(image: Path, labels: Path, children: Path | None = None) -> Job[OpenedResult]:
     """Read an image and its labels; large ones stay on disk."""
     yield Progress(0, 0, f"Opening {image.name}")
     file = read_image(image)
     yield Progress(0, 0, f"Opening {labels.name}")
-    values = read_labels(labels).data
-    if values.shape != file.shape and same_except_singletons(values.shape, file.shape):
-        values = np.asarray(values).reshape(file.shape)  # TIFF drops axes of length one
+    values = _labels_of(labels, file)
     made: Mapping[str, Any] = {}
     with suppress(ValueError, OSError):
         made = read_record(labels.with_name(f"{stem_of(image)}.json")).provenance()
-    return OpenedResult(image.name, file, values, made)
+    within = None if children is None else _labels_of(children, file)
+    return OpenedResult(image.name, file, values, made, within)
+
+
+def _labels_of(path: Path, image: ImageFile) -> Any:
+    """The labels with the axes of length one that a TIFF drops."""
+    values = read_labels(path).data
+    if values.shape != image.shape and same_except_singletons(values.shape, image.shape):
+        values = np.asarray(values).reshape(image.shape)
+    return values

@@ -11,10 +11,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from napari_simmat.batch.inputs import AUTO, find_inputs
+from napari_simmat.batch.nested import refuse_nested
 from napari_simmat.batch.options import (
-    ChannelOptions,
     ClusterOptions,
     FileOptions,
+    SegmentChannelOptions,
     SegmentTableOptions,
     SeriesOptions,
     SlideOptions,
@@ -64,7 +65,7 @@ class BatchRequest:
     model: str = "tiny"
     prompts: str = AUTO
     files: FileOptions = field(default_factory=partial(FileOptions, resume=True))
-    channels: ChannelOptions = field(default_factory=ChannelOptions)
+    channels: SegmentChannelOptions = field(default_factory=SegmentChannelOptions)
     series: SeriesOptions = field(default_factory=SeriesOptions)
     slides: SlideOptions = field(default_factory=SlideOptions)
     table: SegmentTableOptions = field(default_factory=SegmentTableOptions)
@@ -79,7 +80,7 @@ class BatchRequest:
             self.images,
             *(f"--{name}={getattr(self, name)}" for name in ("output", "model", "prompts")),
             *command_words(self.files),
-            *command_words(self.channels),
+            *command_words(self.channels if is_auto else replace(self.channels, children="")),
             *command_words(self.series.that_apply(to_everything=is_auto)),
             *command_words(self.slides if is_auto else replace(self.slides, tissue="")),
             *command_words(self.table),
@@ -100,7 +101,10 @@ class BatchRequest:
         if self.series.link and self.series.objects == "3d":
             return TIME_OR_DEPTH
         try:
-            _ = self.table.settings, self.slides.part, self.channels.selection
+            _ = self.table.settings, self.channels.selection
+            if self.channels.of_children is not None and self.prompts == AUTO:
+                refuse_nested(self.prompts, self.slides.part)
+            _ = self.slides.part
         except ValueError as error:
             return str(error)
         scheduler = self.cluster.scheduler

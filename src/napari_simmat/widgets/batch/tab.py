@@ -15,8 +15,8 @@ from napari_simmat._text import format_shape, pluralize
 from napari_simmat.batch.inputs import AUTO, SAME_STEM, folder_beside
 from napari_simmat.batch.options import (
     EXTRAS,
-    ChannelOptions,
     ClusterOptions,
+    SegmentChannelOptions,
     SegmentTableOptions,
     SeriesOptions,
     SlideOptions,
@@ -241,6 +241,9 @@ class BatchTab(JobTab):
             opened.labels, name=called, scale=scale, metadata={PROVENANCE: dict(opened.made)}
         )
         self._shown = [*layers, labels]
+        if opened.children is not None:
+            name = f"{opened.name} children"
+            self._shown.append(self.viewer.add_labels(opened.children, name=name, scale=scale))
         self.viewer.reset_view()
 
 
@@ -318,7 +321,8 @@ class BatchForm(QWidget):
         self.models = ModelPicker()
         self.channels = ChannelsForm()
         self.pixels = PixelShape()
-        self.stated = Options(ChannelOptions(), self)
+        self.stated = Options(SegmentChannelOptions(), self)
+        self.stated["children"].setPlaceholderText("none; a channel of smaller objects: DAPI")
         self.stated["pixel_size"].setPlaceholderText("as in the files; 0.5, or height,width")
         self.stated["unit"].setPlaceholderText("um, nm, mm, ...")
         self.stated["axes"].setPlaceholderText("as in the files; TYX for a film")
@@ -440,7 +444,7 @@ class BatchForm(QWidget):
         boxes, stated, slides, table, cluster = (QWidget() for _ in range(5))
         vbox(*(self.files[kind] for kind in (*EXTRAS, "report")), parent=boxes, indent=INDENT)
         self.also = CollapsibleSection("Additional outputs", boxes)
-        self.stated.add_rows(form_rows(parent=stated, indent=INDENT))
+        self.stated.add_rows(form_rows(parent=stated, indent=INDENT), "pixel_size", "unit", "axes")
         self.slides.add_rows(form_rows(parent=slides, indent=INDENT))
         self.table.add_rows(form_rows(parent=table, indent=INDENT))
         self.cluster.add_rows(form_rows(parent=cluster, indent=INDENT), "scheduler")
@@ -453,6 +457,10 @@ class BatchForm(QWidget):
             ("First file", self.first),
             ("Channels", self.channels),
             (self.channels.details,),
+        ):
+            form.addRow(*each)
+        self.stated.add_rows(form, "children")
+        for each in (
             (self.pixels,),
             (CollapsibleSection("Pixel size and axes", stated),),
             ("Prompts", self.prompts),
@@ -534,6 +542,7 @@ class BatchForm(QWidget):
             (self.channels, several),
             (self.channels.details, several),
             (self.first, bool(self.first.text())),
+            (self.stated["children"], several and kind == 0),
             (self.series["link_axis"], self.series.shown("link")),
         ):
             field.setVisible(shown)

@@ -342,7 +342,7 @@ class AutomaticSegmentation(QObject):
             return
         sift = self._sift(proposals) if self.like_mine else None
         note = NO_EXAMPLES if self.like_mine and sift is None else ""
-        other_model = self._other_model(session, proposals.request)
+        other_model = self._other_model(session, proposals)
         settled = proposals.session.drafts.settled
         known = KnownObjects(self._committed(proposals), settled)
         self._filtering.start(
@@ -350,12 +350,15 @@ class AutomaticSegmentation(QObject):
             lambda: choose_drafts_job(proposals, settings, known, sift, note, other_model),
         )
 
-    def _other_model(self, session: LayerSession, request: PredictionRequest) -> str:
+    def _other_model(self, session: LayerSession, proposals: Proposals) -> str:
         """A sentence on a model that is made for such images and not here; empty without one."""
         reference = session.geometry.kept_reference()
-        used = find_model(request.model.reference).spec
+        used = find_model(proposals.request.model.reference).spec
+        if used is None or proposals.seen is None:
+            return ""
         rgb = any(layer.rgb and layer.dtype == np.uint8 for layer in self._workspace.images)
-        name = "" if used is None else better_model(reference, used, rgb=rgb)
+        bright = rgb and proposals.seen.is_bright_field
+        name = better_model(reference, used, rgb=rgb, bright=bright)
         return download_sentence(name, BY_WINDOW) if name else ""
 
     def _committed(self, proposals: Proposals) -> np.ndarray | None:
