@@ -36,7 +36,7 @@ def pixels(size, unit, **more):
         (pixels(8, "nm"), True, True, ""),
     ],
 )
-def test_what_kind_of_image_follows_from_size_of_pixels_and_light(reference, rgb, bright, modality):
+def test_kind_of_image_follows_from_size_of_pixels_and_light(reference, rgb, bright, modality):
     assert image_modality(reference, rgb=rgb, bright=bright) == modality
 
 

@@ -175,7 +175,7 @@ def test_no_more_than_the_middle_of_a_plane_is_looked_at():
     assert (rows.stop - rows.start, rows.start, columns.start) == (1024, 1988, 0)
 
 
-def test_stained_tissue_is_bright_and_a_composite_of_fluorescence_is_not():
+def test_stained_tissue_is_bright_and_fluorescence_is_not():
     tissue = np.moveaxis(immunohistochemistry(), -1, 0)
     y, x = np.indices((200, 200))
     cells = np.hypot(y % 50 - 25, x % 50 - 25) < 16  # a third of the picture
