@@ -56,6 +56,8 @@ EVENTS = 125.0
 ENDS = ("to the start", "short of it", "past it", "beside it")
 LEAST = 20
 """Pixels of an object."""
+_TURNS = 10_000
+"""Objects of a run, at most: those of another seed are drawn by other hands."""
 WINDOW = 1600, 1000
 
 
@@ -86,6 +88,9 @@ def main() -> None:
     parser.add_argument("what", choices=("run", "table"))
     parser.add_argument("--output", type=Path, default=KEPT)
     parser.add_argument("--objects", type=int, default=OBJECTS)
+    parser.add_argument("--skip", type=int, default=0, help="images of each source to leave out")
+    parser.add_argument("--images", type=int, default=IMAGES, help="images of each source")
+    parser.add_argument("--seed", type=int, default=0, help="of objects, lines and hand")
     options = parser.parse_args()
     if options.what == "table":
         with KEPT.open() as file:
@@ -94,24 +99,24 @@ def main() -> None:
     with options.output.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(Row._fields)
-        for row in draw_all(options.objects):
+        for row in draw_all(options.objects, options.skip, options.images, options.seed):
             writer.writerow(row)
             file.flush()
 
 
-def draw_all(count: int) -> Iterator[Row]:
-    """A row for each line on all images."""
+def draw_all(count: int, skip: int, images: int, seed: int) -> Iterator[Row]:
+    """A row for each line on so many images of each source."""
     hand = WindowHand()
-    turn = 0
+    turn = _TURNS * seed
     for source in (DATA / "real/held_out.txt").read_text().split():
-        for path in sorted((DATA / "real" / source).glob("*_labels.png"))[:IMAGES]:
+        for path in sorted((DATA / "real" / source).glob("*_labels.png"))[skip : skip + images]:
             name = path.name.removesuffix("_labels.png")
             image = read(source, name, Path())
             labels = np.asarray(image.labels)
             hand.open(image)
             found, areas = np.unique(labels[labels > 0], return_counts=True)
             wanted = found[areas >= LEAST]
-            for label in np.random.default_rng(0).permutation(wanted)[:count].tolist():
+            for label in np.random.default_rng(seed).permutation(wanted)[:count].tolist():
                 yield from draw_one(hand, labels, label, (source, name), turn)
                 turn += 1
     hand.close()

@@ -10,7 +10,7 @@ import pytest
 import tifffile
 
 from napari_simmat.batch.documented import SCHEMAS
-from napari_simmat.checkpoints.checkpoint import read_metadata
+from napari_simmat.checkpoints.checkpoint import read_header
 from napari_simmat.cli import main
 from napari_simmat.io.files import ASSETS
 
@@ -64,7 +64,7 @@ def test_descriptions_of_the_built_in_models_are_valid():
     paths = sorted(ASSETS.glob("*.safetensors"))
     assert len(paths) >= 5
     for path in paths:
-        valid("model", json.loads(read_metadata(path)["simmat"]))
+        valid("model", json.loads(read_header(path).texts["simmat"]))
 
 
 def test_segment_prints_what_is_documented(folder, capsys):

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from napari_simmat.checkpoints.checkpoint import file_kind, read_metadata
+from napari_simmat.checkpoints.checkpoint import file_kind, read_header
 
 
 def safetensors(header: object, data: bytes = b"", length: int | None = None) -> bytes:
@@ -18,11 +18,14 @@ def tensor(**changes: Any) -> dict[str, Any]:
     return {"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8], **changes}}
 
 
-def test_read_metadata_gives_its_texts(tmp_path):
+def test_read_header_gives_texts_and_names(tmp_path):
     path = tmp_path / "a.safetensors"
     both = {**tensor(), "b": {"dtype": "F16", "shape": [2, 2], "data_offsets": [8, 16]}}
     path.write_bytes(safetensors({"__metadata__": {"key": "text"}, **both}, bytes(16)))
-    assert read_metadata(path) == {"key": "text"}
+    header = read_header(path)
+    assert header.texts == {"key": "text"}
+    assert sorted(header.names) == ["a", "b"]
+    assert not header.is_described
 
 
 BROKEN: dict[str, tuple[bytes, str]] = {
@@ -61,12 +64,12 @@ BROKEN |= {case: (content, r"is cut off or damaged \(") for case, content in DAM
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_read_metadata_of_broken_file_is_refused(case, tmp_path):
+def test_read_header_of_broken_file_is_refused(case, tmp_path):
     content, sentence = BROKEN[case]
     path = tmp_path / "model.safetensors"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=sentence) as caught:
-        read_metadata(path)
+        read_header(path)
     assert str(caught.value).startswith("model.safetensors ")
     assert str(caught.value).endswith(".")
     assert len(str(caught.value)) < 300
@@ -74,10 +77,10 @@ def test_read_metadata_of_broken_file_is_refused(case, tmp_path):
 
 def test_file_kind_of_missing_file_or_folder_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"There is no file .*a\.safetensors\. Check"):
-        read_metadata(tmp_path / "a.safetensors")
+        read_header(tmp_path / "a.safetensors")
     (tmp_path / "b.safetensors").mkdir()
     with pytest.raises(ValueError, match=r"b\.safetensors is a folder, but a model is one file"):
-        read_metadata(tmp_path / "b.safetensors")
+        read_header(tmp_path / "b.safetensors")
 
 
 def test_file_kind_of_unreadable_file_is_refused(tmp_path, monkeypatch):
@@ -88,7 +91,7 @@ def test_file_kind_of_unreadable_file_is_refused(tmp_path, monkeypatch):
     path.write_bytes(safetensors(tensor(), bytes(8)))
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(OSError, match=r"cannot be read \(Permission denied\)"):
-        read_metadata(path)
+        read_header(path)
 
 
 def pickled(_: Path) -> bytes:

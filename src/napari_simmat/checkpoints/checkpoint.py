@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from napari_simmat.io.files import atomic_write
 from napari_simmat.io.plain import expect, parse_json
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 # equal files.
 _KEY = "simmat"
 _BUNDLE_KEY = "simmat-bundle"
+FileKind = Literal["safetensors", "torch"]
 
 
 @dataclass(frozen=True)
@@ -115,9 +116,13 @@ def read_model_card(path: str | Path) -> ModelCard:
 
     Raises ValueError if the file is damaged, foreign or of a newer format.
     """
-    path = Path(path)
-    metadata = read_metadata(path)
-    text = metadata.get(_KEY) or metadata.get(_BUNDLE_KEY)
+    return card_of(Path(path), read_header(Path(path)))
+
+
+def card_of(path: Path, header: Header) -> ModelCard:
+    """The card in the header of the file `path`; ValueError if there is none, or none of ours."""
+    texts = header.texts
+    text = texts.get(_KEY) or texts.get(_BUNDLE_KEY)
     if text is None:
         raise ValueError(
             f"{path.name} is a safetensors file without a SimMAT description, so its channels and "
@@ -127,12 +132,7 @@ def read_model_card(path: str | Path) -> ModelCard:
         spec = read_description(text)
     except ValueError as error:
         raise ValueError(f"{path.name} cannot be used. {error}") from None
-    return ModelCard(spec, holds_all=_KEY not in metadata or not spec.base.sha256)
-
-
-def has_description(path: Path) -> bool:
-    """Whether a safetensors file says what it is; ValueError as `read_metadata`."""
-    return not read_metadata(path).keys().isdisjoint((_KEY, _BUNDLE_KEY))
+    return ModelCard(spec, holds_all=_KEY not in texts or not spec.base.sha256)
 
 
 def read_spec(path: str | Path) -> ModelSpec:
@@ -147,7 +147,7 @@ def read_tensors(path: str | Path) -> dict[str, torch.Tensor]:
     infinity.
     """
     path = Path(path)
-    read_metadata(path)
+    read_header(path)
     from safetensors import SafetensorError
     from safetensors.torch import load
 
@@ -204,7 +204,7 @@ _MAX_HEADER_BYTES = 1 << 24
 """Largest header that is read; SAM's largest network needs 0.1 MB."""
 
 
-def file_kind(path: Path) -> Literal["safetensors", "torch"]:
+def file_kind(path: Path) -> FileKind:
     """Tell a model file's kind from its first bytes, whatever its name.
 
     Raises ValueError if it is neither, or no file at all.
@@ -246,8 +246,28 @@ def file_kind(path: Path) -> Literal["safetensors", "torch"]:
     )
 
 
-def read_metadata(path: Path) -> dict[str, str]:
-    """Read the texts in the header of a safetensors file; no tensor is read.
+class Header(NamedTuple):
+    """What stands in the header of a safetensors file.
+
+    Attributes
+    ----------
+    texts
+        By their keys.
+    names
+        Of the tensors.
+    """
+
+    texts: dict[str, str]
+    names: list[str]
+
+    @property
+    def is_described(self) -> bool:
+        """Whether it has a SimMAT description."""
+        return not self.texts.keys().isdisjoint((_KEY, _BUNDLE_KEY))
+
+
+def read_header(path: Path) -> Header:
+    """Read the header of a safetensors file; no tensor is read.
 
     The library checks the whole header (types, shapes, places, length of the file); how long the
     header may be is checked before.
@@ -263,18 +283,9 @@ def read_metadata(path: Path) -> dict[str, str]:
 
     try:
         with safe_open(path, framework="numpy") as file:
-            return dict(file.metadata() or {})
+            return Header(dict(file.metadata() or {}), list(file.keys()))
     except SafetensorError as error:
         raise damaged(path, error) from None
-
-
-def read_tensor_names(path: Path) -> list[str]:
-    """The names of a safetensors file's tensors, from its header; ValueError as `read_metadata`."""
-    read_metadata(path)
-    from safetensors import safe_open
-
-    with safe_open(path, framework="numpy") as file:
-        return list(file.keys())
 
 
 def damaged(path: Path, error: Exception) -> ValueError:

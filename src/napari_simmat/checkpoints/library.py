@@ -23,7 +23,7 @@ from typing import Any
 from napari_simmat import __version__
 from napari_simmat._text import format_list, import_problem
 from napari_simmat.checkpoints.catalog import OF_SAM, PUBLISHED_WEIGHTS, foundation_title, sam_spec
-from napari_simmat.checkpoints.checkpoint import file_kind, read_model_card, save_checkpoint
+from napari_simmat.checkpoints.checkpoint import save_checkpoint
 from napari_simmat.checkpoints.loading import (
     VOCABULARY,
     BaseMissingError,
@@ -31,6 +31,7 @@ from napari_simmat.checkpoints.loading import (
     model_file,
     with_decoder_names,
 )
+from napari_simmat.checkpoints.model_file import ModelFile
 from napari_simmat.checkpoints.registry import (
     ModelEntry,
     find_model,
@@ -38,7 +39,7 @@ from napari_simmat.checkpoints.registry import (
     name_problem,
     own_models,
 )
-from napari_simmat.checkpoints.sam_weights import holds_plain_weights, published_decoder_job
+from napari_simmat.checkpoints.sam_weights import published_decoder_job
 from napari_simmat.io.files import copy_job, format_size, hash_job, user_folder
 from napari_simmat.models.spec import ModelSpec
 from napari_simmat.progress import Job, Progress
@@ -107,30 +108,29 @@ def import_file_job(
         If the file cannot be read or the folder cannot be written.
     """
     path = Path(path).expanduser()
-    kind = file_kind(path)
+    file = ModelFile.read(path)
     chosen = path.stem if name is None else name
     if preprocessing is not None:
-        return (yield from _import_described_job(path, chosen, preprocessing))
-    if kind == "torch":
+        return (yield from _import_described_job(file, chosen, preprocessing))
+    if file.kind == "torch":
         row = yield from published_decoder_job(path)
         if row is not None and row.decoder is not None:
             yield from copy_job(path, user_folder("bases") / row.decoder.file)
             return find_model(row.name)
-    suffix = ".pth" if kind == "torch" else ".safetensors"
-    is_base = holds_plain_weights(path) or read_model_card(path).is_base
+    suffix = ".pth" if file.kind == "torch" else ".safetensors"
     words = None
     try:
         whole = yield from assemble_job(path)
     except BaseMissingError as error:  # the base may be imported later
         logging.getLogger(__name__).warning("%s", error)
     else:
-        words = whole.vocabulary if is_base else None
+        words = whole.vocabulary if file.is_base else None
         row = whole.published
         if row is not None and name in (None, row.name):
             yield from copy_job(path, user_folder("bases") / row.file)
             return find_model(row.name)
     check_name_free(chosen)
-    target = (user_folder("bases") if is_base else user_folder("models")) / f"{chosen}{suffix}"
+    target = (user_folder("bases") if file.is_base else user_folder("models")) / f"{chosen}{suffix}"
     yield from copy_job(path, target)
     if words is not None and words.is_file():
         yield from copy_job(words, target.with_name(f"{chosen}.{VOCABULARY}"))
@@ -147,12 +147,13 @@ IS_PUBLISHED = (
 NOT_OF_SAM = "{} is no SAM of ViT-B, L or H, but {}, which has one preprocessing; leave it out."
 
 
-def _import_described_job(path: Path, name: str, preprocessing: str) -> Job[ModelEntry]:
+def _import_described_job(file: ModelFile, name: str, preprocessing: str) -> Job[ModelEntry]:
     """Write SAM weights into the user's folder with a description that names a preprocessing."""
     if preprocessing not in PREPROCESSINGS:
         known = format_list(PREPROCESSINGS)
         raise ValueError(UNKNOWN_PREPROCESSING.format(preprocessing, known))
-    if not holds_plain_weights(path):
+    path = file.path
+    if file.card is not None:
         raise ValueError(SAYS_ITSELF.format(path.name))
     check_name_free(name)
     whole = yield from assemble_job(path)
@@ -299,12 +300,13 @@ def push_job(name: str | Path, address: str, *, private: bool = False) -> Job[st
     repository, revision = repository_of(address)
     entry = find_model(name)
     path = model_file(entry)
-    if holds_plain_weights(path):
+    described = ModelFile.read(path).card
+    if described is None:
         raise ValueError(
             f"{entry.name} is a foundation that its authors publish, not a checkpoint of yours; "
             "share what you trained on it."
         )
-    spec = read_model_card(path).spec
+    spec = described.spec
     file = f"{entry.name}.safetensors"
     yield Progress(0, 2, f"Preparing {file}")
     card = model_card(spec, repository, file)

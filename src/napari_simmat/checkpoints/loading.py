@@ -18,16 +18,13 @@ from napari_simmat.checkpoints.catalog import (
 )
 from napari_simmat.checkpoints.checkpoint import (
     file_kind,
-    read_model_card,
-    read_tensors,
     some_names,
 )
+from napari_simmat.checkpoints.model_file import ModelFile
 from napari_simmat.checkpoints.registry import ModelEntry, find_model, list_models
 from napari_simmat.checkpoints.sam_weights import (
     CHECKSUM_NAMES,
-    holds_plain_weights,
     read_decoder,
-    read_sam_weights,
 )
 from napari_simmat.engine.pixel_forest import FEATURES_PER_CHANNEL
 from napari_simmat.io.files import format_size, hash_job
@@ -130,14 +127,15 @@ def assemble_job(name_or_path: str | Path) -> Job[AssembledModel]:
     path = model_file(entry)
     yield Progress(0, 100, f"Reading {entry.name}")
     content = yield from as_part(hash_job(path), 0, 0.4)
-    if holds_plain_weights(path):
-        return (yield from _assemble_sam_job(entry, path, content))
-    card = read_model_card(path)
+    file = ModelFile.read(path)
+    card = file.card
+    if card is None:
+        return (yield from _assemble_sam_job(entry, file, content))
     spec = replace(card.spec, name=entry.name)
     if card.is_base:
         spec = replace(spec, base=replace(spec.base, sha256=content))
     yield Progress(40, 100, f"Reading {entry.name}")
-    tensors, pixels = split_pixels(path, read_tensors(path), spec)
+    tensors, pixels = split_pixels(path, file.tensors(), spec)
     own: dict[str, Tensor] = {}
     if spec.finds_instances:
         tensors, own = split_decoder(tensors)
@@ -154,8 +152,7 @@ def assemble_job(name_or_path: str | Path) -> Job[AssembledModel]:
         )
     base = yield from _find_base_job(path, spec.base)
     yield Progress(60, 100, f"Reading {spec.base.name}")
-    below = read_sam_weights(base) if holds_plain_weights(base) else read_tensors(base)
-    below, decoder = split_decoder(below)
+    below, decoder = split_decoder(ModelFile.read(base).tensors())
     if own:
         decoder = own
     elif decoder:
@@ -262,8 +259,9 @@ def _find_base_job(path: Path, wanted: Base) -> Job[Path]:
     raise BaseMissingError(_base_missing(path, wanted, found))
 
 
-def _assemble_sam_job(entry: ModelEntry, path: Path, content: str) -> Job[AssembledModel]:
+def _assemble_sam_job(entry: ModelEntry, file: ModelFile, content: str) -> Job[AssembledModel]:
     """Weights of SAM's shape, identified by their hash or else by their file name."""
+    path = file.path
     published: PublishedWeights | None
     if entry.kind == "downloaded":
         published = PUBLISHED_WEIGHTS[entry.name]
@@ -272,7 +270,7 @@ def _assemble_sam_job(entry: ModelEntry, path: Path, content: str) -> Job[Assemb
     else:
         published = yield from as_part(identify_job(path, content), 0.4, 0.45)
     yield Progress(45, 100, f"Reading {entry.name}")
-    tensors = read_sam_weights(path)
+    tensors = file.tensors()
     decoder, its_content = yield from _decoder_job(entry, path)
     from napari_simmat.models.tuning import architecture_of
 

@@ -21,12 +21,8 @@ from napari_simmat.checkpoints.catalog import (
     published_spec,
     sam_spec,
 )
-from napari_simmat.checkpoints.checkpoint import ModelCard, file_kind, read_model_card
-from napari_simmat.checkpoints.sam_weights import (
-    guessed_architecture,
-    holds_plain_weights,
-    mentions_decoder,
-)
+from napari_simmat.checkpoints.checkpoint import file_kind
+from napari_simmat.checkpoints.model_file import ModelFile
 from napari_simmat.io.files import ASSETS, format_size, user_folder
 from napari_simmat.models.spec import ModelSpec
 
@@ -212,27 +208,20 @@ def _entry_of(path: Path, kind: ModelKind) -> ModelEntry:
         if path.is_file():
             found = path.stat()
             size, changed = found.st_size, found.st_mtime_ns
-        if holds_plain_weights(path):
-            has_decoder = _cached_mention(path, size, changed)
-            architecture = guessed_architecture(path)
-            spec = sam_spec(path.stem, architecture, "", with_decoder=has_decoder)
-            return ModelEntry(path.stem, kind, path, size, spec, is_base=True, changed=changed)
-        card = _cached_card(path, size, changed)
+        file = _cached_file(path, size, changed)
     except (ValueError, OSError) as error:
         return ModelEntry(path.stem, kind, path, size, problem=str(error), changed=changed)
-    spec = replace(card.spec, name=path.stem)
-    return ModelEntry(path.stem, kind, path, size, spec, is_base=card.is_base, changed=changed)
+    if file.card is None:
+        spec = sam_spec(path.stem, file.guess, "", with_decoder=file.has_decoder)
+    else:
+        spec = replace(file.card.spec, name=path.stem)
+    return ModelEntry(path.stem, kind, path, size, spec, is_base=file.is_base, changed=changed)
 
 
 @lru_cache(maxsize=512)
-def _cached_mention(path: Path, _size: int, _changed: int) -> bool:
-    return path.suffix.casefold() != ".safetensors" and mentions_decoder(path)
-
-
-@lru_cache(maxsize=512)
-def _cached_card(path: Path, _size: int, _changed: int) -> ModelCard:
-    """Read a card once per size and modification time: each shown tab lists the models."""
-    return read_model_card(path)
+def _cached_file(path: Path, _size: int, _changed: int) -> ModelFile:
+    """Read a header once per size and modification time: each shown tab lists the models."""
+    return ModelFile.read(path)
 
 
 def _files(folder: Path) -> list[Path]:

@@ -14,19 +14,16 @@ from napari_simmat.checkpoints.catalog import (
     ON_REQUEST,
     PUBLISHED_WEIGHTS,
     PublishedWeights,
-    likely_architecture,
 )
 from napari_simmat.checkpoints.checkpoint import (
     check_numbers,
     file_kind,
-    has_description,
-    read_tensor_names,
+    read_header,
     read_tensors,
 )
-from napari_simmat.checkpoints.sam2_names import is_of_hub, renamed_sam2
+from napari_simmat.checkpoints.sam2_names import renamed_sam2
 from napari_simmat.checkpoints.sam3_names import (
     is_of_sam3,
-    is_of_sam3_hub,
     renamed_sam3,
     without_unused,
 )
@@ -192,27 +189,6 @@ def download_job(
     return target
 
 
-def holds_plain_weights(path: Path) -> bool:
-    """Whether a model file holds a foundation's tensors without a description of them.
-
-    These are PyTorch's files, and safetensors of SAM 2 and SAM 3 as the Hugging Face Hub has them.
-    Raises what `file_kind` and `read_tensor_names` raise.
-    """
-    if file_kind(path) == "torch":
-        return True
-    if has_description(path):
-        return False
-    names = read_tensor_names(path)
-    return is_of_hub(names) or is_of_sam3_hub(names)
-
-
-def guessed_architecture(path: Path) -> str:
-    """The likely architecture of a file that `holds_plain_weights`, without reading its tensors."""
-    if file_kind(path) == "safetensors" and is_of_sam3_hub(read_tensor_names(path)):
-        return "sam3"
-    return likely_architecture(path.stat().st_size)
-
-
 def read_sam_weights(path: str | Path) -> dict[str, torch.Tensor]:
     """Read a file of weights with the names of SAM, SAM 2 or SAM 3; nothing in it is executed.
 
@@ -224,7 +200,7 @@ def read_sam_weights(path: str | Path) -> dict[str, torch.Tensor]:
     or infinity, or a part of SAM 3 alone.
     """
     path = Path(path)
-    if file_kind(path) == "safetensors" and holds_plain_weights(path):
+    if file_kind(path) == "safetensors" and not read_header(path).is_described:
         return _renamed(path, read_tensors(path))
     tensors = named_tensors(path, _unwrapped(read_torch_file(path)))
     if is_of_sam3(tensors):

@@ -6,11 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_simmat.checkpoints.checkpoint import (
-    read_model_card,
-    read_tensors,
-    save_checkpoint,
-)
+from napari_simmat.checkpoints.checkpoint import save_checkpoint
 from napari_simmat.checkpoints.library import check_name_free
 from napari_simmat.checkpoints.loading import (
     assemble_job,
@@ -20,8 +16,8 @@ from napari_simmat.checkpoints.loading import (
     split_pixels,
     with_decoder_names,
 )
+from napari_simmat.checkpoints.model_file import ModelFile
 from napari_simmat.checkpoints.registry import ModelEntry, find_model
-from napari_simmat.checkpoints.sam_weights import holds_plain_weights
 from napari_simmat.engine.object_kind import ObjectKind
 from napari_simmat.io.files import user_folder
 from napari_simmat.progress import Job, Progress, finish
@@ -80,14 +76,15 @@ def save_taught_job(model: str | Path, kind: ObjectKind, path: str | Path) -> Jo
     spec, bundled = whole.spec, False
     tensors: dict[str, Tensor] = {}
     before = f"{spec.name}."
-    if holds_plain_weights(source) or (card := read_model_card(source)).is_base:
+    file = ModelFile.read(source)
+    if file.card is None or file.is_base:
         # How a foundation was trained is told by its own card.
         binding = spec.base.binding_license
         spec = replace(spec, training={}, metrics={}, license=binding, author="", date="")
     else:
-        tensors, _ = split_pixels(source, read_tensors(source), card.spec)
+        tensors, _ = split_pixels(source, file.tensors(), file.card.spec)
         tensors, _ = split_decoder(tensors)  # a kind has its own
-        bundled = card.holds_all
+        bundled = file.card.holds_all
         before = spec.description.partition(IT_LOOKS)[0].strip()
     looks = LOOKS if kind.looks or kind.decoder else ""
     words = DESCRIPTION.format(before=before, it=IT_LOOKS, side=kind.side, looks=looks).strip()

@@ -24,7 +24,7 @@ from napari_simmat.io.openslide import read_openslide
 from napari_simmat.io.pyramid import smaller_part
 from napari_simmat.io.reference import ImageReference
 from napari_simmat.io.refusals import RefusedFileError, check_memory
-from napari_simmat.io.slides import SLIDE_ENDINGS, main_series, slide_note
+from napari_simmat.io.slides import SLIDE_ENDINGS, is_pyramid, main_series, slide_note
 from napari_simmat.io.tiff_metadata import (
     BAND,
     SOFTWARE,
@@ -270,6 +270,21 @@ def read_tiff_reference(path: Path) -> ImageReference:
             )
     except Exception:  # a broken file makes a reader raise anything
         return ImageReference()
+
+
+def has_levels(path: Path) -> bool:
+    """Whether a file is a TIFF whose image has coarser levels; False for one that is damaged."""
+    import tifffile
+
+    try:
+        with path.open("rb") as file:
+            if file.read(4) not in _STARTS:
+                return False
+        _walk_pages(path, Limits(), most=1)
+        with tifffile.TiffFile(path) as tiff:
+            return is_pyramid(tiff)
+    except Exception:  # a broken file makes a reader raise anything
+        return False
 
 
 _MIN_IS_WHITE, _RGB, _PALETTE, _YCBCR = 0, 2, 3, 6

@@ -1,8 +1,8 @@
 """What opens when a file is dropped on napari: `napari.yaml` names this reader.
 
-Slides, NIfTI and DICOM become image layers; the captures of a folder, whose bands are files, are
-gone through one by one; objects, records and prompts become layers on the image that is open; a
-checkpoint becomes the chosen model; a session file is restored.
+Slides, pyramids, NIfTI and DICOM become image layers; the captures of a folder, whose bands are
+files, are gone through one by one; objects, records and prompts become layers on the image that is
+open; a checkpoint becomes the chosen model; a session file is restored.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from napari_simmat.io.openslide import OPENSLIDE_ENDINGS
 from napari_simmat.io.readers import label_ending, open_image, read_labels, stem_of
 from napari_simmat.io.refusals import RefusedFileError
 from napari_simmat.io.slides import SLIDE_ENDINGS
+from napari_simmat.io.tiff import has_levels
 from napari_simmat.io.zarr import is_zarr
 from napari_simmat.widgets.controls import OPEN_WIDGETS
 from napari_simmat.widgets.layer_data import CHANNEL, PROVENANCE, layer_info
@@ -67,7 +68,8 @@ def get_reader(path: str | list[str]) -> Callable[[str | list[str]], list[Any]] 
     """The reader of files and folders; None for what it does not read.
 
     npe2 asks only for files whose names match the patterns in `napari.yaml`, but for all folders:
-    those without DICOM files are left to other plugins.
+    those without DICOM files are left to other plugins. napari knows files by their names alone, so
+    that it asks the user who reads an OME-TIFF, and refusing one that was given here is an error.
     """
     paths = _paths(path)
     for ending, read in _OTHERS.items():
@@ -79,8 +81,6 @@ def get_reader(path: str | list[str]) -> Callable[[str | list[str]], list[Any]] 
         own = given.is_dir() and given.name.lower().endswith(f"{_LABELS}.ome.zarr")
         if not (given.is_file() or own or (given.is_dir() and holds_dicom(given))):
             return None
-        if given.suffix.lower() in (".tif", ".tiff") and not _is_own_tiff(given):
-            return None  # napari's own reader opens it
     return read_layers
 
 
@@ -107,7 +107,7 @@ def read_layers(path: str | list[str]) -> list[Any]:
     layers = []
     for image in new:
         is_slide = image.name.lower().endswith((*SLIDE_ENDINGS, *OPENSLIDE_ENDINGS))
-        file = open_image(image, in_parts=is_slide)
+        file = open_image(image, in_parts=is_slide or has_levels(image))
         for note in file.notes:
             logger.warning("%s: %s", image.name, note)
         is_own = file.are_labels and stem_of(image).endswith(_LABELS)
@@ -161,7 +161,7 @@ def _placed_options(file: ImageFile, axes: str) -> dict[str, Any]:
 def image_layer_data(file: ImageFile) -> LayerData:
     """An image as napari's layer data, with voxel size, units and axis names.
 
-    Channels that are not colors become the first axis.
+    Channels that are not colors become the first axis. A pyramid is shown in levels.
 
     Raises
     ------
@@ -172,7 +172,7 @@ def image_layer_data(file: ImageFile) -> LayerData:
     if data.dtype.kind == "c":
         raise RefusedFileError(COMPLEX_VALUES.format(file.path.name))
     channels = file.channel_axis
-    if file.levels and file.rgb:
+    if file.levels:
         return _pyramid_layer_data(file)
     if channels is not None and not file.rgb:
         data = np.moveaxis(data, channels, 0)
@@ -211,29 +211,29 @@ def _let_widen(viewer: Any, path: Path, ends: tuple[float, float]) -> None:
 
 def _pyramid_layer_data(file: ImageFile) -> LayerData:
     """A slide as a layer whose levels are shown by zoom; the status line says what it is."""
-    levels = [_in_squares(each) for each in (file.data, *file.levels)]
+    levels, axes = [_in_squares(each, file.axes) for each in (file.data, *file.levels)], file.axes
+    if not file.rgb and file.channel_axis is not None:
+        levels = [da.moveaxis(each, file.channel_axis, 0) for each in levels]
+        axes = "C" + file.plane_axes
     viewer = napari.current_viewer()
     if viewer is not None and file.notes:
         viewer.status = f"{file.path.name}: {file.notes[0]}"
     options = {
         "name": stem_of(file.path),
-        "rgb": True,
+        "rgb": file.rgb,
         "multiscale": True,
-        **_placed_options(file, file.plane_axes),
+        **_placed_options(file, file.plane_axes if file.rgb else axes),
         "metadata": {REFERENCE: file.reference, PATH: str(file.path.absolute())},
     }
-    return levels, options, "image"
+    limits = None if file.rgb else _contrast_limits(levels[-1])
+    return levels, options | ({"contrast_limits": limits} if limits else {}), "image"
 
 
-def _in_squares(array: Any) -> Any:
-    """A level (Y, X, S) in squares of `SQUARE` pixels, as each is a task of dask's."""
-    chunks = (*(min(SQUARE, size) for size in array.shape[:2]), array.shape[2])
-    return da.from_array(array, chunks=chunks, name=False)
-
-
-def _is_own_tiff(path: Path) -> bool:
-    with path.open("rb") as file:  # the description comes first in what this program writes
-        return b'Creator="napari-simmat' in file.read(4096)
+def _in_squares(array: Any, axes: str) -> Any:
+    """A level in squares of `SQUARE` pixels, as each is a task of dask's; colors stay together."""
+    sides = {"Y": SQUARE, "X": SQUARE, "S": array.shape[-1]}
+    chunks = [min(sides.get(axis, 1), n) for axis, n in zip(axes, array.shape, strict=True)]
+    return da.from_array(array, chunks=tuple(chunks), name=False)
 
 
 def _paths(path: str | list[str]) -> list[Path]:

@@ -1,17 +1,20 @@
-"""What layers need before they are used: channels in front, contrasts on the same voxels."""
+"""What layers need before they are used: their levels, channels in front, the same voxels."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from napari.layers import Image
 from qtpy.QtCore import QObject
 
 from napari_simmat.io.reference import resample_job
+from napari_simmat.io.tiff import has_levels
 from napari_simmat.progress import Progress
 from napari_simmat.widgets.layer_data import (
     channel_axis,
@@ -20,10 +23,11 @@ from napari_simmat.widgets.layer_data import (
     layer_key,
 )
 from napari_simmat.widgets.placement import REFERENCE, ImageGeometry, image_shape, reference_of
+from napari_simmat.widgets.readers import read_layers
 from napari_simmat.widgets.segment.inference import InferenceQueue
 from napari_simmat.widgets.segment.workspace import Workspace
 from napari_simmat.widgets.status_line import Status
-from napari_simmat.widgets.worker import BackgroundJob
+from napari_simmat.widgets.worker import BackgroundJob, sentence
 
 _RANK = 1
 """In the inference worker: after predictions."""
@@ -40,6 +44,8 @@ TAKEN_FOR_COLORS = (
     "them to the front to use them together."
 )
 MOVE_CHANNELS = "Move channels"
+FLAT = "{file} is a pyramid, of which {image} shows the finest level alone: open it in levels."
+OPEN_LEVELS = "Open its levels"
 OTHER_PLACE = (
     "By their files {other} lies elsewhere in the patient than {first}, but pixels are combined by "
     "their index: resample it to the voxels of {first}."
@@ -83,6 +89,7 @@ class LayerArrangement(QObject):
         self._first: Image | None = None
         self._values: tuple[object, ...] = ()
         self._moved: Image | None = None
+        self._in_levels: WeakKeyDictionary[Image, Path | None] = WeakKeyDictionary()
         workspace.subject_changed.connect(self._on_subject)
 
     @property
@@ -99,6 +106,9 @@ class LayerArrangement(QObject):
     def proposed(self, layers: Sequence[Image]) -> Arrangement | None:
         """What should be done to layers before they are used; None if nothing."""
         for layer in layers:
+            if (path := self._file_in_levels(layer)) is not None:
+                text = FLAT.format(file=path.name, image=layer.name)
+                return Arrangement(text, OPEN_LEVELS, partial(self.open_levels, layer, path))
             axis = channel_axis(layer)
             if not axis:
                 continue
@@ -115,6 +125,27 @@ class LayerArrangement(QObject):
             text = OTHER_PLACE.format(other=other.name, first=first.name)
             return Arrangement(text, RESAMPLE, partial(self.resample, other, first))
         return None
+
+    def _file_in_levels(self, layer: Image) -> Path | None:
+        """The file of a layer that another reader has opened without its levels; else None."""
+        if layer not in self._in_levels:
+            path = layer.source.path
+            is_flat = path and not layer.multiscale and has_levels(Path(path))
+            self._in_levels[layer] = Path(path) if is_flat else None
+        return self._in_levels[layer]
+
+    def open_levels(self, layer: Image, path: Path) -> None:
+        """Replace a layer by the same image in levels; one that cannot be read is told of."""
+        layers = self._workspace.viewer.layers
+        try:
+            [(data, options, _)] = read_layers(str(path))
+        except (OSError, ValueError) as error:
+            self._workspace.fail(sentence(error))
+            return
+        if layer in layers:
+            whole = Image(data, **options | {"name": layer.name})
+            self._replace(layer, whole)
+            layers.selection.active = whole
 
     def move_channels(self, layer: Image, axis: int) -> None:
         """Replace a layer by a view of it with its channels in front."""
