@@ -274,6 +274,7 @@ def polarization() -> None:
             tab.buttons.commit.click()
             settle(tab)
         click(tab, interior_point(shown.truth == largest[3], ties="median"))
+        tab.open_section("model")  # its list says which layer feeds which channel
         save(viewer, tab, "window-channels")
 
 

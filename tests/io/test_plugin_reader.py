@@ -80,7 +80,18 @@ def test_units_in_a_table_of_axes_count(reader):
 def test_images_of_other_shapes_are_left_out_and_counted(reader):
     image = read_image(reader((PLANE, {}), (PLANE[:2], {}), (np.zeros((3, 2)), {}, "points")))
     assert image.shape == (5, 6)
-    assert "1 of other shapes are left out" in image.notes[0]
+    assert "1 of other shapes is left out" in image.notes[0]
+
+
+def test_a_spectrum_beside_an_image_is_left_out(reader):
+    image = read_image(reader((np.zeros(512), {}), (PLANE, {})))
+    assert image.shape == (5, 6)
+    assert "1 of other shapes is left out" in image.notes[0]
+
+
+def test_a_spectrum_alone_is_no_image(reader):
+    with pytest.raises(ValueError, match=r"no image but a line of 512 values, such as a spectrum"):
+        read_image(reader((np.zeros(512), {})))
 
 
 def test_a_plugin_that_fails_is_named_in_a_sentence(reader):

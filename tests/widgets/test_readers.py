@@ -225,11 +225,27 @@ def test_objects_on_nifti_have_its_voxel_size(window, tmp_path):
     assert set(saved.units.values()) == {"mm"}
 
 
-def test_a_dropped_file_of_an_instrument_goes_to_its_plugin(tmp_path, monkeypatch):
+def test_a_dropped_file_of_an_instrument_names_what_reads_it(tmp_path):
     path = tmp_path / "a.dm3"
     path.write_bytes(b"\0\0\0\3 of a microscope")
-    monkeypatch.setattr("napari_simmat.widgets.readers.has_plugin", lambda path: True)
-    assert get_reader(str(path)) is None
-    monkeypatch.setattr("napari_simmat.widgets.readers.has_plugin", lambda path: False)
     with pytest.raises(ValueError, match=r"pip install npe2 napari-rosettasciio"):
         get_reader(str(path))(str(path))
+
+
+def test_a_micrograph_opens_without_the_spectrum_beside_it(tmp_path):
+    """napari itself fails on a line, which a plugin gives as an image; units come along."""
+    npe2 = pytest.importorskip("npe2")
+    path = tmp_path / "a.dm3"
+    path.write_bytes(b"\0\0\0\3 of a microscope")
+    axes = [{"units": "nm"}, {"units": "nm"}]
+    micrograph = {"name": "HAADF", "scale": (0.02, 0.02), "metadata": {"axes": axes}}
+    with npe2.DynamicPlugin("their-plugin") as plugin:
+
+        @plugin.contribute.reader(filename_patterns=["*.dm3"])
+        def get_theirs(path):
+            return lambda path: [(np.zeros(9), {}), (np.eye(6, dtype=np.uint8), micrograph)]
+
+        [(data, options, kind)] = get_reader(str(path))(str(path))
+    assert (data.shape, kind) == ((6, 6), "image")
+    assert options["scale"] == [0.02, 0.02]
+    assert options["units"] == ["nm", "nm"]

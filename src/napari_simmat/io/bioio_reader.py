@@ -10,11 +10,17 @@ from typing import Any
 
 import numpy as np
 
+from napari_simmat._text import is_or_are, pluralize
 from napari_simmat.io.axes import names_of_channels
 from napari_simmat.io.image_file import ImageFile, ReadOptions, package_of
-from napari_simmat.io.refusals import check_memory
+from napari_simmat.io.refusals import RefusedFileError, check_memory
 
-OTHER_SCENES = "Of its scenes the first is read; {} others are left out."
+OTHER_SCENES = "Of its scenes the first is read; {} {} left out."
+FAILED = "Cannot read {}: {} failed ({}); save it as OME-TIFF, e.g. by Bio-Formats in Fiji."
+NO_SIZE = (
+    "Its reader finds no size of a pixel ({}), so the table is in pixels; --pixel-size and --unit "
+    "state it."
+)
 
 
 def has_bioio() -> bool:
@@ -48,6 +54,16 @@ def read_with_bioio(path: Path, options: ReadOptions) -> ImageFile | None:
         image = bioio.BioImage(path)
     except unsupported:
         return None
+    package = package_of(type(image.reader).__module__)
+    try:
+        return _as_image(path, image, package, options)
+    except (RefusedFileError, MemoryError):
+        raise
+    except Exception as error:  # readers raise anything
+        raise RefusedFileError(FAILED.format(path.name, package, _in_short(error))) from error
+
+
+def _as_image(path: Path, image: Any, package: str, options: ReadOptions) -> ImageFile:
     order, shape = str(image.dims.order), tuple(int(size) for size in image.shape)
     sizes = dict(zip(order, shape, strict=True))
     letters = "".join(letter for letter in order if sizes[letter] > 1 or letter in "YX")
@@ -63,8 +79,14 @@ def read_with_bioio(path: Path, options: ReadOptions) -> ImageFile | None:
     given = [str(name or "") for name in image.channel_names or ()]
     names = names_of_channels(given, sizes["C"] if "C" in axes else 1)
     named = names is not None and len(set(names)) == len(names)
-    sizes_um = {letter: getattr(image.physical_pixel_sizes, letter, None) for letter in "ZYX"}
-    scale = {letter: float(size) for letter, size in sizes_um.items() if size is not None}
+    scale, notes = {}, []
+    try:
+        sizes_um = {letter: getattr(image.physical_pixel_sizes, letter, None) for letter in "ZYX"}
+        scale = {letter: float(size) for letter, size in sizes_um.items() if size is not None}
+    except Exception as error:  # of metadata that its reader does not know; the pixels are there
+        notes.append(NO_SIZE.format(_in_short(error)))
+    if (others := len(image.scenes) - 1) > 0:
+        notes.append(OTHER_SCENES.format(pluralize(others, "other"), is_or_are(others)))
     return ImageFile(
         path,
         data,
@@ -73,6 +95,10 @@ def read_with_bioio(path: Path, options: ReadOptions) -> ImageFile | None:
         scale=scale,
         units=dict.fromkeys(scale, "um"),
         rgb="S" in axes and sizes["S"] in (3, 4),
-        read_by=package_of(type(image.reader).__module__),
-        notes=(OTHER_SCENES.format(scenes - 1),) if (scenes := len(image.scenes)) > 1 else (),
+        read_by=package,
+        notes=tuple(notes),
     )
+
+
+def _in_short(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from napari_simmat.io.bioio_reader import is_bioio_file, read_with_bioio
 from napari_simmat.io.image_file import ImageFile, ReadOptions
+from napari_simmat.io.lif import read_lif, reads_lif
 from napari_simmat.io.plugin_reader import has_plugin, read_with_plugins
 from napari_simmat.io.refusals import RefusedFileError
 
@@ -24,7 +25,7 @@ _ROSETTA = "npe2 napari-rosettasciio"
 _GPL = "GPL-3.0"
 NEEDED = {
     ".czi": Needed("Zeiss CZI", "bioio bioio-czi", _GPL),
-    ".lif": Needed("Leica LIF", "bioio bioio-lif", _GPL),
+    ".lif": Needed("Leica LIF", "liffile"),
     ".nd2": Needed("Nikon ND2", "bioio bioio-nd2"),
     ".dv": Needed("DeltaVision", "bioio bioio-dv"),
     ".r3d": Needed("DeltaVision", "bioio bioio-dv"),
@@ -53,15 +54,17 @@ UNSUPPORTED = "Cannot read {name}: unsupported file type; give one of {formats}.
 
 
 def is_read_elsewhere(path: Path) -> bool:
-    """Whether an installed package reads a file: bioio, or of the formats above a napari plugin."""
+    """Whether an installed package reads a file: bioio, or of the formats above another one."""
     is_known = path.suffix.lower() in NEEDED
-    return (is_known and has_plugin(path)) or is_bioio_file(path)
+    return reads_lif(path) or (is_known and has_plugin(path)) or is_bioio_file(path)
 
 
 def read_elsewhere(
     path: Path, options: ReadOptions, *, own: Sequence[str], formats: str
 ) -> ImageFile:
     """Read a file by napari's reader plugins, or by bioio where these give pixels no size.
+
+    LIF is asked of liffile first, which reads scans that the others do not.
 
     Parameters
     ----------
@@ -77,6 +80,8 @@ def read_elsewhere(
     """
     if path.suffix.lower() in own:
         raise RefusedFileError(UNSUPPORTED.format(name=path.name, formats=formats))
+    if reads_lif(path):
+        return read_lif(path, options)
     plugins = read_with_plugins(path, options)
     if plugins is not None and plugins.scale:
         return plugins

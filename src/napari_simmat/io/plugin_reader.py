@@ -7,6 +7,7 @@ axis names, scale and units are taken as they are, nothing is guessed.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from napari_simmat._text import is_or_are
 from napari_simmat.io.axes import names_of_channels, planes_last, unnamed_axes
 from napari_simmat.io.image_file import ImageFile, ReadOptions, package_of
 from napari_simmat.io.refusals import RefusedFileError
@@ -24,7 +26,8 @@ from napari_simmat.io.units import known_unit
 logger = logging.getLogger(__name__)
 NOT_ASKED = frozenset({"napari", "napari-simmat"})
 """Plugins that read what is read here already."""
-OTHER_LAYERS = "Of the images in it the first is read; {} of other shapes are left out."
+OTHER_LAYERS = "Of the images in it the first is read; {} of other shapes {} left out."
+NO_PLANE = "{} holds no image but a line of {} values, such as a spectrum."
 NO_UNIT = (
     "Its reader gives pixels of {} without a unit, so the table is in pixels; --pixel-size and "
     "--unit state it."
@@ -127,12 +130,18 @@ def _layers_of(reader: Any, path: Path, manager: Any) -> list[_Layer]:
 
 
 def _as_image(path: Path, layers: list[_Layer], by: str, options: ReadOptions) -> ImageFile:
-    """One image of layers: those of the first one's shape are its channels."""
-    first = layers[0]
+    """One image of layers: those of the first one's shape are its channels.
+
+    Lines, such as the spectra beside a micrograph, are no images.
+    """
+    first = next((one for one in layers if len(one.shape) - one.rgb >= 2), None)
+    if first is None:
+        raise RefusedFileError(NO_PLANE.format(path.name, math.prod(layers[0].shape)))
     alike = [one for one in layers if one.shape == first.shape and not one.rgb]
     notes = []
     if len(alike) < len(layers) and len(layers) > 1:
-        notes.append(OTHER_LAYERS.format(len(layers) - max(len(alike), 1)))
+        left = len(layers) - max(len(alike), 1)
+        notes.append(OTHER_LAYERS.format(left, is_or_are(left)))
     several = len(alike) > 1
     axes, scale, units = _described(path, first)
     options.limits.check_array(

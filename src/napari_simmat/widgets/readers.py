@@ -25,11 +25,9 @@ from napari_simmat.engine.normalization import PercentileAccumulator, sample_blo
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.io.captures import propose_in
 from napari_simmat.io.dicom import holds_dicom, images_in, one_per_series
-from napari_simmat.io.elsewhere import NEEDED
 from napari_simmat.io.image_file import ImageFile
 from napari_simmat.io.nifti import is_nifti
 from napari_simmat.io.openslide import OPENSLIDE_ENDINGS
-from napari_simmat.io.plugin_reader import has_plugin
 from napari_simmat.io.readers import label_ending, open_image, read_labels, stem_of
 from napari_simmat.io.refusals import RefusedFileError
 from napari_simmat.io.slides import SLIDE_ENDINGS
@@ -83,8 +81,6 @@ def get_reader(path: str | list[str]) -> Callable[[str | list[str]], list[Any]] 
         own = given.is_dir() and given.name.lower().endswith(f"{_LABELS}.ome.zarr")
         if not (given.is_file() or own or (given.is_dir() and holds_dicom(given))):
             return None
-        if given.suffix.lower() in NEEDED and has_plugin(given):
-            return None  # else bioio opens it, or a sentence says what to install
     return read_layers
 
 
