@@ -462,6 +462,7 @@ class Run:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "tissue.ome.tif"
             write_pyramid(path)
+            self.turns(2)
             self.meter.phase = "a slide is opened"
             self.viewer.open(path, plugin="napari-simmat")
             self.viewer.reset_view()

@@ -37,6 +37,10 @@ MENDS, SURELY_MENDS, DEEPEST = 1 / 3, 0.6, 90
 """Depths, in half widths, to which a line reaches into a mask if it mends it, rather than outlines
 a neighbor that it touches, and if that is sure; the percentile of the shared pixels' depths. An
 open object that was not outlined just now is mended by any line that touches it."""
+SHARES, SHARES_DEEP, CROSSES = 0.08, 0.2, 0.1
+"""A line also mends an outline of which it encloses so much, in shares of what it encloses, if it
+reaches this deep. With less in common it mends what it crosses: at most this share of it lies
+within, where one around a neighbor follows the common border."""
 FEW = 0.08
 """Share of what a line encloses that is the mask's, below which the mask is elsewhere."""
 SAME_AS_BOX = 0.5
@@ -218,8 +222,8 @@ def meaning_of(
     assert nearest.mask is not None, "or nothing would be near"
     shape_yx = nearest.mask.shape[0], nearest.mask.shape[1]
     drawn = drawn_outline(nearest.asked.prompt, shape_yx) if outlining else None
-    depth = _depth(line, nearest.mask if drawn is None else drawn)
-    return _beside(adds, Meaning("outline"), depth, outlining=outlining)
+    shown = nearest.mask if drawn is None else drawn
+    return _beside(adds, Meaning("outline"), line, shown, outlining=outlining)
 
 
 def with_line(
@@ -306,14 +310,26 @@ def _meaning_beside_committed(
         return replace(new, other=anew) if is_other else replace(anew, other=new)
     if count >= NEARLY_AROUND * area:
         return replace(adds, other=anew)
-    return _beside(adds, new, _depth(line, committed == label))
+    return _beside(adds, new, line, committed == label)
 
 
-def _beside(adds: Meaning, new: Meaning, depth: float, *, outlining: bool = True) -> Meaning:
-    """Whether a line that reaches so deep into an object mends it, or outlines its neighbor."""
-    mends = not outlining or depth >= MENDS
+def _beside(
+    adds: Meaning, new: Meaning, line: NDArray[np.float64], mask: Mask, *, outlining: bool = True
+) -> Meaning:
+    """Whether a line that reaches into a mask (Y, X) mends it, or outlines its neighbor."""
+    depth = _depth(line, mask)
+    mends = not outlining or _mends(line, mask, depth)
     first, second = (adds, new) if mends else (new, adds)
-    return first if depth >= SURELY_MENDS else replace(first, other=second)
+    return first if mends and depth >= SURELY_MENDS else replace(first, other=second)
+
+
+def _mends(line: NDArray[np.float64], mask: Mask, depth: float) -> bool:
+    """Whether a line that reaches so deep into a mask (Y, X) is meant for that."""
+    size, [count], _ = _shared(line, [mask])
+    if count >= SHARES * size:
+        return depth >= SHARES_DEEP
+    passed = len(pixels_along(line.tolist(), mask.shape)[0])
+    return depth >= MENDS and _count_along(line, mask) <= CROSSES * passed
 
 
 def _depth(line: NDArray[np.float64], mask: Mask) -> float:

@@ -89,14 +89,23 @@ class LabelIndex:
 
     def note(self, edit: LabelEdit) -> None:
         """Update the index after an edit of the array."""
+        if isinstance(edit.before, int) and isinstance(edit.after, int):  # no voxel is looked at
+            self._shrink(edit.before, edit.mask.size)
+            if edit.after:
+                self._add(edit.after, edit.mask.size, *edit.mask.box)
+            return
         before, after, index = edit.values()
         for label, count in zip(*np.unique(before, return_counts=True), strict=True):
-            if (present := self._present.get(int(label))) is not None:
-                present.size -= int(count)
-                if present.size <= 0:
-                    del self._present[int(label)]
+            self._shrink(int(label), int(count))
         kept = after != 0
         self._grow(after[kept], tuple(at[kept] for at in index))
+
+    def _shrink(self, label: int, count: int) -> None:
+        present = self._present.get(label)
+        if present is not None:
+            present.size -= count
+            if present.size <= 0:
+                del self._present[label]
 
     def _count(self, values: NDArray[Any], corner: tuple[int, ...]) -> None:
         """Add the objects of a block (Y, X) that begins at `corner`."""

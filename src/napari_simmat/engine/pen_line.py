@@ -17,6 +17,8 @@ from scipy import ndimage as ndi
 REACH = 12.0
 """Screen pixels within which a line meets its start, and closes; of the image where there is no
 screen."""
+FAR_AROUND = 0.01
+"""Share of a line by which it may miss its start, too: who goes far around stops shorter of it."""
 TAIL = 0.25
 """Share of a line that may lie beyond where it meets itself; that is cut off."""
 ROUNDNESS, WIDTH = 0.1, 0.2
@@ -99,7 +101,7 @@ def _closed(vertices: NDArray[np.float64], reach: float) -> NDArray[np.float64] 
     gap = float(np.linalg.norm(loop[-1] - loop[-2]))
     steady = _smoothed(loop, min(reach * TREMOR, length / LOOPS))
     around = length_of(steady)
-    if gap > min(reach, around / 3):
+    if gap > min(max(reach, FAR_AROUND * around), around / 3):
         return None
     y, x = steady.T
     area = abs(float(y[:-1] @ x[1:] - x[:-1] @ y[1:])) / 2
