@@ -21,8 +21,12 @@ from typing import TypeVar
 
 import torch
 
-from napari_simmat.engine.object_memory import MemoryTrail
-from napari_simmat.engine.propagation_tracks import AnnotatedLine, IntervalEnd, SliceInterval
+from napari_simmat.engine.tracking.object_memory import MemoryTrail
+from napari_simmat.engine.tracking.propagation_tracks import (
+    AnnotatedLine,
+    IntervalEnd,
+    SliceInterval,
+)
 from napari_simmat.models.sam2_memory import MOST_GIVEN, ObjectMemory
 from napari_simmat.models.tuning import build_network
 from napari_simmat.progress import finish

@@ -39,14 +39,14 @@ from segment_anything.utils.amg import MaskData, rle_to_mask
 from torch import Tensor
 
 from napari_simmat.checkpoints.catalog import sam_spec
-from napari_simmat.engine.automatic_postprocessing import (
+from napari_simmat.engine.coordinates import InputTransform
+from napari_simmat.engine.embeddings import Embedding, EmbeddingCache
+from napari_simmat.engine.everything.candidates import (
     MaskCandidates,
     accepted_candidates,
     masks_to_instances,
 )
-from napari_simmat.engine.coordinates import InputTransform
-from napari_simmat.engine.embeddings import Embedding, EmbeddingCache
-from napari_simmat.engine.mask_proposals import propose_masks_job
+from napari_simmat.engine.everything.mask_proposals import propose_masks_job
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.settings import AutomaticSettings

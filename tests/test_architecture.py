@@ -33,6 +33,7 @@ OPTIONAL = {
     "bioio-base",
     "distributed",
     "laptrack",
+    "liffile",
     "lightning-fabric",
     "matplotlib",
     "huggingface-hub",

@@ -160,12 +160,12 @@ def test_readme_shows_code_and_commands():
 
 
 def test_name_of_a_part_of_the_package_resolves():
-    """Names such as `engine.seeds.prompts_at` in the docs and in docstrings."""
+    """Names such as `engine.everything.seeds.prompts_at` in the docs and in docstrings."""
     layers = [path.parent.name for path in (ROOT / "src/napari_simmat").glob("*/__init__.py")]
     named = re.compile(rf"`((?:{'|'.join(layers)})(?:\.\w+)+)`")
     sources = [*PAGES, *sorted((ROOT / "src").rglob("*.py"))]
     found = {name for path in sources for name in named.findall(path.read_text("utf-8"))}
-    assert "engine.seeds.prompts_at" in found
+    assert "engine.everything.seeds.prompts_at" in found
     wrong = []
     for name in sorted(found):
         try:

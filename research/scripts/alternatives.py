@@ -234,15 +234,15 @@ def convpaint(given: Given, scalings: list[int]) -> Labels:
 
 def by_everything(given: Given) -> Labels:
     """*Everything* of this package; it is given nothing."""
-    from napari_simmat.engine.automatic_generator import segment_everything
+    from napari_simmat.engine.everything.generator import segment_everything
 
     return segment_everything(setting(given).predictor()).labels.astype(np.int32)
 
 
 def by_kind(given: Given) -> Labels:
     """*Everything* of the kind that the five objects and the strokes teach."""
-    from napari_simmat.engine.automatic_generator import segment_everything
-    from napari_simmat.engine.kind_learning import learn_kind
+    from napari_simmat.engine.everything.generator import segment_everything
+    from napari_simmat.engine.everything.kind_learning import learn_kind
 
     predictor = setting(given).predictor()
     kind = learn_kind(predictor, given.taught, given.classes == GROUND, seed=SEED)
@@ -251,7 +251,7 @@ def by_kind(given: Given) -> Labels:
 
 def by_learning(given: Given) -> Labels:
     """*Learn* from the five objects, then *Everything* by what was learned, if it is offered."""
-    from napari_simmat.engine.automatic_generator import segment_everything
+    from napari_simmat.engine.everything.generator import segment_everything
     from napari_simmat.training.adapting import FewShotConfig
     from napari_simmat.training.few_shot import learn_objects
 

@@ -15,7 +15,7 @@ from finish import images_of
 from learn import opened, read
 
 from napari_simmat import load_model
-from napari_simmat.engine.automatic_generator import segment_everything
+from napari_simmat.engine.everything.generator import segment_everything
 from napari_simmat.engine.settings import MIN_PREDICTED_IOU, AutomaticSettings
 from napari_simmat.evaluation.metrics import pairwise_iou
 

@@ -24,7 +24,7 @@ from train_decoder import decoder_sources
 
 from napari_simmat.checkpoints.checkpoint import read_spec
 from napari_simmat.checkpoints.loading import load_model
-from napari_simmat.engine.automatic_generator import segment_everything
+from napari_simmat.engine.everything.generator import segment_everything
 from napari_simmat.evaluation.metrics import pairwise_iou
 from napari_simmat.models.object_decoder import ObjectDecoder
 from napari_simmat.models.spec import Model

@@ -28,7 +28,6 @@ from skimage.segmentation import find_boundaries
 from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.cli import main as simmat
 from napari_simmat.datasets.dataset import Dataset, Sample
-from napari_simmat.engine.automatic_generator import segment_everything_job
 from napari_simmat.engine.channel_influence import foundation_colors
 from napari_simmat.engine.channels.derivation import derive_channels
 from napari_simmat.engine.channels.registration import (
@@ -37,6 +36,7 @@ from napari_simmat.engine.channels.registration import (
     register_channels_job,
 )
 from napari_simmat.engine.drawing import tint_objects, to_rgb
+from napari_simmat.engine.everything.generator import segment_everything_job
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.evaluation.metrics import pairwise_iou
 from napari_simmat.evaluation.protocols import UserProtocol

@@ -29,8 +29,8 @@ from skimage.draw import ellipse, polygon
 
 from napari_simmat import Predictor, load_model
 from napari_simmat.engine import naming
+from napari_simmat.engine.measuring.object_properties import ObjectFeatures, measure_features_job
 from napari_simmat.engine.naming import name_by_features_job
-from napari_simmat.engine.object_properties import ObjectFeatures, measure_features_job
 from napari_simmat.progress import Job, finish
 
 KNOWN = 2, 3, 5, 10

@@ -19,7 +19,7 @@ from learn import opened, read
 from numpy.typing import NDArray
 
 from napari_simmat import Predictor, load_model
-from napari_simmat.engine.automatic_generator import segment_everything
+from napari_simmat.engine.everything.generator import segment_everything
 from napari_simmat.engine.settings import AutomaticSettings
 from napari_simmat.evaluation.metrics import pairwise_iou
 

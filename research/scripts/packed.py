@@ -24,7 +24,7 @@ from skimage.draw import disk
 from skimage.segmentation import find_boundaries
 
 from napari_simmat import Predictor, load_model
-from napari_simmat.engine.automatic_generator import segment_everything
+from napari_simmat.engine.everything.generator import segment_everything
 from napari_simmat.engine.settings import AutomaticSettings
 from napari_simmat.evaluation.metrics import pairwise_iou
 

@@ -22,8 +22,8 @@ from torch import Tensor
 
 from napari_simmat import Predictor, Prompt
 from napari_simmat.checkpoints.sam2_names import renamed_sam2
-from napari_simmat.engine.propagation import Propagator
 from napari_simmat.engine.settings import PropagationSettings
+from napari_simmat.engine.tracking.propagation import Propagator
 from napari_simmat.models.edgetam import build_edgetam
 from napari_simmat.models.sam2 import Sam2ImageNetwork, Sam2Network, build_sam2
 from napari_simmat.models.spec import Base, Channel, InputSize, Model, ModelSpec, Normalization

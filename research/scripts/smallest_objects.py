@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
 from napari_simmat import Predictor, load_model, segment_everything
-from napari_simmat.engine.next_step import SeenPlane, middle
+from napari_simmat.engine.everything.next_step import SeenPlane, middle
 from napari_simmat.engine.settings import AutomaticSettings
 
 WIDTHS = 3, 4, 5, 6, 8, 10, 16

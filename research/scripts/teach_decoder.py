@@ -18,8 +18,8 @@ from learn import opened, read
 from numpy.typing import NDArray
 
 from napari_simmat import load_model
-from napari_simmat.engine.automatic_generator import segment_everything
-from napari_simmat.engine.kind_learning import learn_kind
+from napari_simmat.engine.everything.generator import segment_everything
+from napari_simmat.engine.everything.kind_learning import learn_kind
 from napari_simmat.evaluation.metrics import pairwise_iou, without_covered
 from simmat_research.finishing import TAUGHT, SimulatedUser
 

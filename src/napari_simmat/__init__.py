@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         segment_folder,
     )
     from napari_simmat.checkpoints.loading import load_model
-    from napari_simmat.engine.automatic_generator import segment_everything
+    from napari_simmat.engine.everything.generator import segment_everything
     from napari_simmat.engine.object_kind import ObjectKind
     from napari_simmat.engine.predictor import Predictor
     from napari_simmat.engine.prompts import Prompt
@@ -90,7 +90,7 @@ _HOMES = {
     "load_model": "napari_simmat.checkpoints.loading",
     "read_image": "napari_simmat.io.readers",
     "segment": "napari_simmat.batch.segmentation",
-    "segment_everything": "napari_simmat.engine.automatic_generator",
+    "segment_everything": "napari_simmat.engine.everything.generator",
     "segment_folder": "napari_simmat.batch.segmentation",
     "train": "napari_simmat.batch.learning",
 }

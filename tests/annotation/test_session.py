@@ -245,7 +245,7 @@ def test_session_looks_coarsely_first_at_a_large_plane(session, monkeypatch):
     whole = session._run(session._service.propose_job(request, settings))
     assert not whole.looks_again
     session._service._proposed = None
-    monkeypatch.setattr("napari_simmat.engine.object_finder.LARGE", 1)
+    monkeypatch.setattr("napari_simmat.engine.everything.object_finder.LARGE", 1)
     first = session._run(session._service.propose_job(request, settings))
     assert first.looks_again
     job = session._service.look_again_job(request, settings, first.candidates)

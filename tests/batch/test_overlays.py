@@ -9,9 +9,9 @@ import pytest
 from napari_simmat.batch import overlays
 from napari_simmat.batch.overlays import overlay, small_overlay
 from napari_simmat.engine.drawing import YELLOW
+from napari_simmat.engine.everything.tissue import TissueMask
 from napari_simmat.engine.image_stack import ChannelStack
 from napari_simmat.engine.settings import ChannelSelection
-from napari_simmat.engine.tissue import TissueMask
 from napari_simmat.io.image_file import ImageFile
 from napari_simmat.models.spec import InputChannels
 

@@ -157,7 +157,7 @@ def test_tiles_failed_write_leaves_only_what_is_done(predictor, image, tmp_path,
     def full(*_arguments, **_options):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("napari_simmat.engine.measured_image.measure_in_parts", full)
+    monkeypatch.setattr("napari_simmat.engine.measuring.measured_image.measure_in_parts", full)
     with pytest.raises(OSError, match="No space"):
         outputs.write_result(result)
     # What is done is kept, so that a run goes on when there is space; one without it begins anew.
@@ -169,9 +169,9 @@ def test_tiles_failed_write_leaves_only_what_is_done(predictor, image, tmp_path,
 @pytest.mark.parametrize(
     ("code", "where", "sentence"),
     [
-        (errno.ENOSPC, "engine.automatic_tiles.segment_tiles_job", "The disk is full: "),
+        (errno.ENOSPC, "engine.everything.tiles.segment_tiles_job", "The disk is full: "),
         (errno.EACCES, "batch.segment_image.create_labels", "out cannot be written. Change its"),
-        (errno.EIO, "engine.automatic_tiles.segment_tiles_job", "disk says"),
+        (errno.EIO, "engine.everything.tiles.segment_tiles_job", "disk says"),
     ],
 )
 def test_tiles_disk_error_is_explained(

@@ -13,8 +13,8 @@ from napari_simmat.checkpoints.checkpoint import read_spec, read_tensors, save_c
 from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.checkpoints.registry import find_model, list_models
 from napari_simmat.checkpoints.teaching import keep_taught_job, save_taught
-from napari_simmat.engine.automatic_generator import segment_everything
-from napari_simmat.engine.kind_learning import known_kind, learn_kind, unit_planes
+from napari_simmat.engine.everything.generator import segment_everything
+from napari_simmat.engine.everything.kind_learning import known_kind, learn_kind, unit_planes
 from napari_simmat.engine.object_kind import ObjectKind
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.prompts import Prompt

@@ -117,6 +117,14 @@ def test_installed_data_set_gets_sensor_scenes_and_side(installed, simmat, tmp_p
     assert said == "200 scenes of sonar, 256 pixels wide.\n"
 
 
+@pytest.mark.parametrize("option", ["--complete", "--channels 0"])
+def test_drawn_data_know_all_objects_and_channels(option, installed, simmat, tmp_path):
+    installed(toy="draw_job")
+    where = ["--output", tmp_path / "a.safetensors"]
+    said = simmat("train", "toy:sonar", *option.split(), *where).err
+    assert said == f"{option.split()[0]} has no meaning for drawn scenes; leave it out.\n"
+
+
 def test_installed_data_set_that_is_read_has_no_scenes(installed, simmat, tmp_path):
     installed(toy="read_job")
     where = ["--output", tmp_path / "a.safetensors"]

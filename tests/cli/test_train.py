@@ -109,9 +109,7 @@ def test_keep_freed_memory_keeps_it_for_the_process(keep):
     [
         ("data --few --devices 2", "--devices has no meaning with --few"),
         ("data --few --practical", "--practical has no meaning with --few"),
-        ("generated:thermal --complete", "--complete has no meaning for drawn scenes"),
         ("data --scenes 5", "--scenes has no meaning without generated:SENSOR"),
-        ("generated:thermal --channels 0", "--channels has no meaning for drawn scenes"),
     ],
 )
 def test_train_refuses_options_that_it_would_ignore(tmp_path, capsys, words, sentence):

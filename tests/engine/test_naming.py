@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from napari_simmat.engine.measuring.object_properties import ObjectFeatures
 from napari_simmat.engine.naming import (
     DOUBTFUL,
     IN_DOUBT,
@@ -12,7 +13,6 @@ from napari_simmat.engine.naming import (
     name_objects,
     name_objects_job,
 )
-from napari_simmat.engine.object_properties import ObjectFeatures
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.progress import finish
 

@@ -8,8 +8,8 @@ import tifffile
 from PIL import Image
 
 from napari_simmat.datasets.folder import find_labeled_files, fingerprint
-from napari_simmat.engine import automatic_generator
-from napari_simmat.engine.automatic_postprocessing import Instances
+from napari_simmat.engine.everything import generator
+from napari_simmat.engine.everything.candidates import Instances
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.settings import AutomaticSettings, ChannelSelection
 from napari_simmat.evaluation.evaluate import evaluate_job
@@ -185,7 +185,7 @@ def test_evaluate_job_auto_matches_all_objects(labeled, tmp_path, monkeypatch):
         return Instances(labels, np.ones(labels.max(), np.float32))
 
     asked: list[tuple[AutomaticSettings, tuple[int, ...]]] = []
-    monkeypatch.setattr(automatic_generator, "segment_everything_job", finding)
+    monkeypatch.setattr(generator, "segment_everything_job", finding)
     settings = AutomaticSettings(quality=0.4)
     config = ScoreConfig(prompts="auto", automatic=settings)
     output = tmp_path / "pictures"

@@ -4,7 +4,7 @@ installed; an environment of its own has these."""
 import numpy as np
 import pytest
 
-from napari_simmat.engine.measurements import measure_objects, table_columns
+from napari_simmat.engine.measuring.measurements import measure_objects, table_columns
 from napari_simmat.io.part import ImagePart
 from napari_simmat.io.readers import read_image
 

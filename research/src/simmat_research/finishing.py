@@ -30,8 +30,8 @@ from napari_simmat.annotation.pen import OpenObject, meaning_of
 from napari_simmat.annotation.prompt_grouping import ObjectPrompt
 from napari_simmat.annotation.prompt_state import Prompts
 from napari_simmat.datasets.labeled_image import LabeledImage
-from napari_simmat.engine.automatic_generator import segment_everything
-from napari_simmat.engine.kind_learning import learn_kind
+from napari_simmat.engine.everything.generator import segment_everything
+from napari_simmat.engine.everything.kind_learning import learn_kind
 from napari_simmat.engine.masks import Mask, label_windows
 from napari_simmat.engine.object_kind import WORTHWHILE, ObjectKind, met_objects
 from napari_simmat.engine.outlines import shape_mask

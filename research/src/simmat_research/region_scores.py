@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from napari_simmat.datasets.labeled_image import ImageCache
-from napari_simmat.engine.object_finder import FINE_ZOOM, ZOOMS
+from napari_simmat.engine.everything.object_finder import FINE_ZOOM, ZOOMS
 from napari_simmat.engine.object_regions import ObjectMaps, region_tree
 from napari_simmat.models.object_decoder import ObjectDecoder, RegionScore
 from napari_simmat.models.tiny import TinyNetwork

@@ -32,22 +32,22 @@ from napari_simmat.progress import Job, Steps, as_part
 
 if TYPE_CHECKING:
     from napari_simmat.annotation.lesson import Lesson
-    from napari_simmat.engine.automatic_postprocessing import Instances, MaskCandidates
     from napari_simmat.engine.channel_influence import ChannelInfluence
     from napari_simmat.engine.coordinates import BoxCorners
     from napari_simmat.engine.device import DeviceInfo
+    from napari_simmat.engine.everything.candidates import Instances, MaskCandidates
+    from napari_simmat.engine.everything.object_finder import Look
+    from napari_simmat.engine.everything.sifting import Sifted
     from napari_simmat.engine.naming import NamedObjects
     from napari_simmat.engine.normalization import Statistics
-    from napari_simmat.engine.object_finder import Look
     from napari_simmat.engine.object_kind import ObjectKind
     from napari_simmat.engine.part_predictor import PartPredictor
     from napari_simmat.engine.predictor import Predictor
-    from napari_simmat.engine.propagation import Propagator
-    from napari_simmat.engine.propagation_tracks import Track
     from napari_simmat.engine.refinement import Refiner
     from napari_simmat.engine.result import Result
     from napari_simmat.engine.settings import AutomaticSettings
-    from napari_simmat.engine.sifting import Sifted
+    from napari_simmat.engine.tracking.propagation import Propagator
+    from napari_simmat.engine.tracking.propagation_tracks import Track
 
 T = TypeVar("T")
 
@@ -156,7 +156,7 @@ class InferenceService:
 
     def propagate_job(self, request: PredictionRequest, stack: StackRequest) -> Job[list[Track]]:
         """Propagate objects through the request's image; earlier results are reused."""
-        from napari_simmat.engine.propagation import Propagator
+        from napari_simmat.engine.tracking.propagation import Propagator
 
         key = (request.model, request.image.token, stack.settings, stack.spacing)
         if self._propagator is None or self._propagator[0] != key:
@@ -187,10 +187,10 @@ class InferenceService:
         predictor = yield from self._job_predictor(request, same_image=False)
         if settings.words:
             return (yield from self._find_named_job(predictor, request, settings, lesson))
-        from napari_simmat.engine.kind_learning import known_kind, weigh_masks_job
-        from napari_simmat.engine.mask_proposals import propose_masks_job
-        from napari_simmat.engine.next_step import SeenPlane
-        from napari_simmat.engine.object_finder import AT_ONCE, Look, looks_coarsely
+        from napari_simmat.engine.everything.kind_learning import known_kind, weigh_masks_job
+        from napari_simmat.engine.everything.mask_proposals import propose_masks_job
+        from napari_simmat.engine.everything.next_step import SeenPlane
+        from napari_simmat.engine.everything.object_finder import AT_ONCE, Look, looks_coarsely
 
         spec = predictor.model.spec
         seen = SeenPlane.of(predictor.stack, request.plane)
@@ -238,7 +238,7 @@ class InferenceService:
         lesson: Lesson | None,
     ) -> Job[Proposed]:
         """Masks of all that the words mean; filters move without asking the model again."""
-        from napari_simmat.engine.word_search import boxes_of_objects, find_named_job
+        from napari_simmat.engine.everything.word_search import boxes_of_objects, find_named_job
 
         examples: Sequence[BoxCorners] = ()
         if lesson is not None and lesson.plane == request.plane:
@@ -259,9 +259,9 @@ class InferenceService:
         its masks at once.
         """
         predictor = yield from self._job_predictor(request, same_image=False)
-        from napari_simmat.engine.automatic_generator import look_again_job
-        from napari_simmat.engine.next_step import SeenPlane
-        from napari_simmat.engine.object_finder import AT_ONCE, MORE
+        from napari_simmat.engine.everything.generator import look_again_job
+        from napari_simmat.engine.everything.next_step import SeenPlane
+        from napari_simmat.engine.everything.object_finder import AT_ONCE, MORE
 
         settings = settings.for_model(predictor.model.spec)
         key = (request.encoding, settings.proposing, *_sought(None))
@@ -289,7 +289,7 @@ class InferenceService:
         if settings.words:
             return
         predictor = yield from self._job_predictor(request, same_image=False)
-        from napari_simmat.engine.mask_proposals import propose_masks_job
+        from napari_simmat.engine.everything.mask_proposals import propose_masks_job
 
         settings = settings.for_model(predictor.model.spec, kind)
         key = (request.encoding, settings.proposing, *_sought(kind))
@@ -325,7 +325,7 @@ class InferenceService:
 
         The labels of these (Y, X) are of another or the same plane.
         """
-        from napari_simmat.engine.sifting import measure_properties, sift
+        from napari_simmat.engine.everything.sifting import measure_properties, sift
 
         predictor = yield from self._job_predictor(request)
         yield from predictor.set_plane_job(plane)
@@ -567,7 +567,7 @@ def remark(values: np.ndarray) -> str:
 def _learn_job(
     predictor: Predictor, lesson: Lesson, settings: AutomaticSettings
 ) -> Job[ObjectKind]:
-    from napari_simmat.engine.kind_learning import learn_kind_job
+    from napari_simmat.engine.everything.kind_learning import learn_kind_job
 
     by = "decoder" if settings.uses_decoder(predictor.model.spec) else "clicks"
     by = settings.by if settings.by == BY_TINY else by

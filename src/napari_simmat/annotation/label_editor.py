@@ -20,8 +20,8 @@ from napari_simmat.annotation.prompt_state import Plane
 from napari_simmat.engine.coordinates import AxisOrder, inverse_order
 from napari_simmat.engine.label_edit import LabelEdit
 from napari_simmat.engine.label_index import LabelIndex
-from napari_simmat.engine.linking import Lineage
 from napari_simmat.engine.masks import ObjectMask, connected_components, split_at_points
+from napari_simmat.engine.tracking.linking import Lineage
 
 Overlap = Literal["keep", "overwrite"]
 """Which object gets pixels that a new object shares with others: they, or the new one."""
@@ -293,7 +293,7 @@ class LabelEditor:
         Parameters
         ----------
         edits
-            From `engine.linking.renumber_job` of the layer as it is.
+            From `engine.tracking.linking.renumber_job` of the layer as it is.
         lineage, axis
             The links of its objects as they are called now, and the time axis.
         after

@@ -18,11 +18,11 @@ from napari_simmat.annotation.drafts import Draft
 from napari_simmat.annotation.label_editor import LabelEditor
 from napari_simmat.annotation.prompt_state import Plane, Prompts
 from napari_simmat.engine.coordinates import AxisOrder, transposed_view
+from napari_simmat.engine.everything.sifting import MIN_EXAMPLES
 from napari_simmat.engine.masks import ObjectMask, bounding_box, compact_labels
 from napari_simmat.engine.object_kind import MIN_GROUND
 from napari_simmat.engine.outlines import shape_mask
 from napari_simmat.engine.pen_line import closes
-from napari_simmat.engine.sifting import MIN_EXAMPLES
 
 GROUND_RADIUS = 6.0
 """Pixels around a mark that are ground, at most; of small objects a quarter of their side."""

@@ -21,8 +21,8 @@ from napari_simmat.engine.refinement import ALL_PIECES
 from napari_simmat.engine.settings import Compute, PropagationSettings
 
 if TYPE_CHECKING:
-    from napari_simmat.engine.automatic_postprocessing import MaskCandidates
-    from napari_simmat.engine.next_step import SeenPlane
+    from napari_simmat.engine.everything.candidates import MaskCandidates
+    from napari_simmat.engine.everything.next_step import SeenPlane
     from napari_simmat.engine.object_kind import ObjectKind
 
 # <key:...> stands for the key of an action; who shows the sentence knows it.

@@ -15,17 +15,17 @@ from napari_simmat.annotation.image_session import ImageSession
 from napari_simmat.annotation.lesson import Lesson
 from napari_simmat.annotation.predictions import PredictionRequest, Subject
 from napari_simmat.annotation.prompt_state import Plane
-from napari_simmat.engine.automatic_postprocessing import Instances, masks_to_instances
 from napari_simmat.engine.coordinates import AxisOrder
+from napari_simmat.engine.everything.candidates import Instances, masks_to_instances
+from napari_simmat.engine.everything.sifting import Sifted
 from napari_simmat.engine.masks import ObjectMask
 from napari_simmat.engine.object_kind import WORTHWHILE, ObjectKind, met_objects
 from napari_simmat.engine.settings import BY_EXAMPLES
-from napari_simmat.engine.sifting import Sifted
 from napari_simmat.progress import Job, Progress
 
 if TYPE_CHECKING:
-    from napari_simmat.engine.automatic_postprocessing import MaskCandidates
-    from napari_simmat.engine.next_step import SeenPlane
+    from napari_simmat.engine.everything.candidates import MaskCandidates
+    from napari_simmat.engine.everything.next_step import SeenPlane
     from napari_simmat.engine.settings import AutomaticSettings
 
 Sift = Callable[[Instances], Job[Sifted]]

@@ -13,7 +13,7 @@ import numpy as np
 from napari_simmat.annotation.image_value import ImageValue
 from napari_simmat.batch.loaded_image import OpenedImage
 from napari_simmat.engine.coordinates import AxisOrder
-from napari_simmat.engine.measured_image import column_names
+from napari_simmat.engine.measuring.measured_image import column_names
 from napari_simmat.engine.settings import ChannelSelection
 from napari_simmat.io.axes import unnamed_axes
 from napari_simmat.io.image_file import ImageFile

@@ -18,8 +18,8 @@ from napari_simmat.batch.segment_image import (
 )
 from napari_simmat.batch.tasks import RunStatus, failed_outcome, finish_task, recover_and_load
 from napari_simmat.engine import remote
+from napari_simmat.engine.everything.tissue import AUTO
 from napari_simmat.engine.settings import Compute
-from napari_simmat.engine.tissue import AUTO
 from napari_simmat.progress import Job, Progress, finish
 
 if TYPE_CHECKING:

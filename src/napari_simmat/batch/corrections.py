@@ -21,7 +21,7 @@ from napari_simmat.batch.summary import (
 from napari_simmat.engine.files.objects import EXTRA_FORMATS, format_problem
 from napari_simmat.engine.files.spatial import write_spatialdata
 from napari_simmat.engine.files.tables import TABLE_FORMATS
-from napari_simmat.engine.measurements import with_shares
+from napari_simmat.engine.measuring.measurements import with_shares
 from napari_simmat.io.files import atomic_write, read_table, write_table, write_text
 from napari_simmat.progress import Job, Progress
 

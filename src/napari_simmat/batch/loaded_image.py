@@ -15,14 +15,14 @@ from napari_simmat._text import format_shape
 from napari_simmat.batch.plan import INSIDE, OutputFiles, SegmentConfig, SegmentTask
 from napari_simmat.batch.record import RecordedInput, RecordedSettings, is_record, read_record
 from napari_simmat.engine.channels.registration import farthest_shift
+from napari_simmat.engine.everything.tissue import AUTO, TissueMask, find_tissue
 from napari_simmat.engine.files.objects import format_problem
 from napari_simmat.engine.files.prompts import read_prompts
 from napari_simmat.engine.image_stack import ArraySource, ChannelStack
-from napari_simmat.engine.measured_image import MeasuredImage, column_names
+from napari_simmat.engine.measuring.measured_image import MeasuredImage, column_names
 from napari_simmat.engine.prompts import LazyPrompts, Prompt
 from napari_simmat.engine.settings import ChannelSelection, LinkSettings
 from napari_simmat.engine.table_settings import TableSettings
-from napari_simmat.engine.tissue import AUTO, TissueMask, find_tissue
 from napari_simmat.io.captures import home_of, is_capture
 from napari_simmat.io.image_file import LAZY_ABOVE, ImageFile
 from napari_simmat.io.part import WHOLE, ImagePart
@@ -508,7 +508,7 @@ def _on_time_axis(config: SegmentConfig, opened: OpenedImage, name: str) -> Link
     Raises ValueError if the image does not say which axis is time, or objects are propagated
     through time.
     """
-    from napari_simmat.engine.propagation import propagation_axis
+    from napari_simmat.engine.tracking.propagation import propagation_axis
 
     link = config.link
     axes = opened.axes

@@ -22,9 +22,9 @@ from napari_simmat.engine.channels.matching import channel_index
 from napari_simmat.engine.files.label_images import class_of, label_properties
 from napari_simmat.engine.files.objects import OUTLINE_ENDINGS, read_objects
 from napari_simmat.engine.files.tables import TABLE_FORMATS
-from napari_simmat.engine.measured_image import column_names
-from napari_simmat.engine.measurements import SPATIAL, table_columns, with_shares
-from napari_simmat.engine.object_children import CHILDREN, count_children
+from napari_simmat.engine.measuring.measured_image import column_names
+from napari_simmat.engine.measuring.measurements import SPATIAL, table_columns, with_shares
+from napari_simmat.engine.measuring.object_children import CHILDREN, count_children
 from napari_simmat.engine.settings import ChannelSelection
 from napari_simmat.engine.table_settings import TableSettings
 from napari_simmat.io.captures import is_capture, names_captures

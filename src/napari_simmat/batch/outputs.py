@@ -40,10 +40,10 @@ from napari_simmat.engine.files.spatial import write_spatialdata
 from napari_simmat.engine.files.tables import TABLE_FORMATS, TableAbout
 from napari_simmat.engine.image_stack import ChannelStack
 from napari_simmat.engine.label_volume import LabelVolume
-from napari_simmat.engine.linking import Lineage, LineageTrack, track_table
-from napari_simmat.engine.measured_image import value_columns
-from napari_simmat.engine.measurements import measure_objects, table_columns
+from napari_simmat.engine.measuring.measured_image import value_columns
+from napari_simmat.engine.measuring.measurements import measure_objects, table_columns
 from napari_simmat.engine.table_settings import TableSettings
+from napari_simmat.engine.tracking.linking import Lineage, LineageTrack, track_table
 from napari_simmat.io.axes import label_dtype
 from napari_simmat.io.files import (
     atomic_outputs,

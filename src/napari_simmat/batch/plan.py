@@ -25,7 +25,6 @@ from napari_simmat.engine.files.label_images import LABEL_WRITERS
 from napari_simmat.engine.files.objects import EXTRA_FORMATS
 from napari_simmat.engine.files.spatial import SPATIAL_ENDING, check_is_own_store, check_spatialdata
 from napari_simmat.engine.files.tables import TABLE_FORMATS
-from napari_simmat.engine.linking import require_laptrack
 from napari_simmat.engine.settings import (
     AutomaticSettings,
     ChannelSelection,
@@ -35,6 +34,7 @@ from napari_simmat.engine.settings import (
     Shard,
 )
 from napari_simmat.engine.table_settings import TableSettings
+from napari_simmat.engine.tracking.linking import require_laptrack
 from napari_simmat.io.captures import (
     band_files,
     find_captures,

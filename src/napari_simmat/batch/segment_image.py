@@ -24,16 +24,16 @@ from napari_simmat.batch.record import (
     read_record,
 )
 from napari_simmat.checkpoints.advice import better_model
+from napari_simmat.engine.everything.next_step import SeenPlane
+from napari_simmat.engine.everything.tile_journal import TileJournal
+from napari_simmat.engine.everything.tissue import AUTO
 from napari_simmat.engine.files.tables import TABLE_FORMATS
 from napari_simmat.engine.image_stack import ArraySource, ChannelStack
 from napari_simmat.engine.label_volume import LabelVolume, MaskScore
-from napari_simmat.engine.linking import Lineage, Node, link_objects_job, relabel_job
-from napari_simmat.engine.next_step import SeenPlane
 from napari_simmat.engine.prompts import LazyPrompts, Prompt
 from napari_simmat.engine.refinement import Refiner, pixel_of
 from napari_simmat.engine.settings import BY_TINY, LinkSettings
-from napari_simmat.engine.tile_journal import TileJournal
-from napari_simmat.engine.tissue import AUTO
+from napari_simmat.engine.tracking.linking import Lineage, Node, link_objects_job, relabel_job
 from napari_simmat.io.files import (
     DiskFullError,
     disk_errors_explained,
@@ -149,7 +149,7 @@ def segment_loaded_job(
     elif prompts is None:
         segmenting = _segment_everything_job(loaded, predictor)
     elif config.propagation is not None:
-        from napari_simmat.engine.propagation import propagate_prompts_job
+        from napari_simmat.engine.tracking.propagation import propagate_prompts_job
 
         labels = label_numbers([prompt.object for prompt in prompts])
         segmenting = propagate_prompts_job(
@@ -226,7 +226,7 @@ def _segment_prompts_job(
 
     The clicks of a prompt refine each other in their order, as in the window.
     """
-    from napari_simmat.engine.mask_proposals import ENCODING_WORK
+    from napari_simmat.engine.everything.mask_proposals import ENCODING_WORK
 
     labels = label_numbers([prompt.object for prompt in prompts])
     volume = LabelVolume(shape)
@@ -272,7 +272,7 @@ def marks_missed(prompts: Sequence[Prompt], volume: LabelVolume) -> str:
 
 def _segment_everything_job(loaded: LoadedImage, predictor: Predictor) -> Job[LabelVolume]:
     """Segment everything in each plane by itself; labels count on from plane to plane."""
-    from napari_simmat.engine.automatic_generator import segment_everything_job
+    from napari_simmat.engine.everything.generator import segment_everything_job
 
     volume = LabelVolume(loaded.shape)
     planes = list(np.ndindex(*loaded.shape[:-2]))
@@ -296,7 +296,7 @@ def _segment_tiles_job(
 
     What is done is kept beside the output, and a run with --resume goes on there.
     """
-    from napari_simmat.engine.automatic_tiles import segment_tiles_job
+    from napari_simmat.engine.everything.tiles import segment_tiles_job
 
     files, shape = loaded.task.files, (loaded.shape[0], loaded.shape[1])
     text = json.dumps(to_plain(request), sort_keys=True)
@@ -390,7 +390,7 @@ def _link_job(
 
     These count from 1 unless prompts have ids, which only objects over time may have.
     """
-    from napari_simmat.engine.propagation import axis_spacing
+    from napari_simmat.engine.tracking.propagation import axis_spacing
 
     axis = link.axis or 0
     spacing = axis_spacing(loaded.axes, loaded.image.scale)

@@ -25,9 +25,9 @@ from napari_simmat.batch.plan import Plan, SegmentConfig
 from napari_simmat.batch.record import read_record
 from napari_simmat.batch.segment_image import TaskOutcome
 from napari_simmat.engine.files.tables import TABLE_FORMATS
-from napari_simmat.engine.histogram import Histogram
-from napari_simmat.engine.measurements import with_shares
-from napari_simmat.engine.time_course import TimeCourse, plot_svg
+from napari_simmat.engine.measuring.histogram import Histogram
+from napari_simmat.engine.measuring.measurements import with_shares
+from napari_simmat.engine.measuring.time_course import TimeCourse, plot_svg
 from napari_simmat.io.files import (
     atomic_outputs,
     partial_paths,

@@ -90,7 +90,7 @@ def teach_job(model: str | Path, lesson: LessonFiles, compute: Compute) -> Job[L
         If a file cannot be used, there are too few objects, or the channels do not fit the model.
     """
     from napari_simmat.checkpoints.loading import load_model_job
-    from napari_simmat.engine.kind_learning import learn_kind_job
+    from napari_simmat.engine.everything.kind_learning import learn_kind_job
     from napari_simmat.engine.predictor import Predictor
 
     image = open_image(lesson.image)
@@ -126,7 +126,7 @@ def _shown_job(
     predictor: Predictor, known: NDArray[Any], plane: tuple[int, ...], kind: ObjectKind | None
 ) -> Job[ShownObjects]:
     """Segment everything on a plane, and count which of the `known` objects are found."""
-    from napari_simmat.engine.automatic_generator import segment_everything_job
+    from napari_simmat.engine.everything.generator import segment_everything_job
 
     labels = (yield from segment_everything_job(predictor, plane=plane, kind=kind)).labels
     [matching] = match_at_thresholds(labels, known, (_SAME,))

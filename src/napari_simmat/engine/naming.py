@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_simmat._text import format_list, is_or_are, pluralize
-from napari_simmat.engine.object_properties import ObjectFeatures, measure_features_job
+from napari_simmat.engine.measuring.object_properties import ObjectFeatures, measure_features_job
 from napari_simmat.progress import Job, Progress, finish
 
 if TYPE_CHECKING:

@@ -155,7 +155,7 @@ def _match_image_job(
     predictor: Predictor, file: LabeledFile, config: ScoreConfig, drawn: bool
 ) -> Job[tuple[ImageScores, Image | None]]:
     """Segment everything on the planes with objects, match; draw the plane with the most."""
-    from napari_simmat.engine.automatic_generator import segment_everything_job
+    from napari_simmat.engine.everything.generator import segment_everything_job
 
     image = replace(file, selection=config.selection).read()
     labels = image.labels

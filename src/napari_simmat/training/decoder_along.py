@@ -17,14 +17,14 @@ import torch
 from numpy.typing import NDArray
 
 from napari_simmat.datasets.dataset import Dataset, Sample
-from napari_simmat.engine.automatic_postprocessing import PixelBox, masks_to_instances
-from napari_simmat.engine.decoder_tuning import (
+from napari_simmat.engine.everything.candidates import PixelBox, masks_to_instances
+from napari_simmat.engine.everything.decoder_tuning import (
     ObjectCrop,
     draw_crops_job,
     fit_decoder_job,
     known_labels,
 )
-from napari_simmat.engine.object_finder import find_objects_job, regions_job
+from napari_simmat.engine.everything.object_finder import find_objects_job, regions_job
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.settings import OBJECT_THRESHOLDS, AutomaticSettings
 from napari_simmat.evaluation.metrics import pairwise_iou

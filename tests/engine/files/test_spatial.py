@@ -17,7 +17,7 @@ from napari_simmat.engine.files.spatial import (
     write_spatialdata,
 )
 from napari_simmat.engine.files.tables import TableAbout
-from napari_simmat.engine.measurements import ValueColumns, measure_objects, table_columns
+from napari_simmat.engine.measuring.measurements import ValueColumns, measure_objects, table_columns
 from napari_simmat.io.files import OutputError, sha256_of
 from napari_simmat.io.reference import ImageReference
 

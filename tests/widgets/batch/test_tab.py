@@ -33,8 +33,8 @@ from napari_simmat.batch.options import (
 from napari_simmat.batch.plan import SPATIAL
 from napari_simmat.cli import app
 from napari_simmat.engine.files.tables import TABLE_FORMATS
-from napari_simmat.engine.linking import LAPTRACK_MISSING
 from napari_simmat.engine.settings import AutomaticSettings
+from napari_simmat.engine.tracking.linking import LAPTRACK_MISSING
 from napari_simmat.io.part import WRONG_REGION
 from napari_simmat.progress import finish
 from napari_simmat.widgets.batch.controller import CRASHED, STOPPED

@@ -27,8 +27,8 @@ from napari_simmat.annotation.proposals import (
     expected,
     found_by_itself,
 )
-from napari_simmat.engine import kind_learning, mask_proposals
-from napari_simmat.engine.automatic_postprocessing import Instances
+from napari_simmat.engine.everything import kind_learning, mask_proposals
+from napari_simmat.engine.everything.candidates import Instances
 from napari_simmat.engine.settings import AutomaticSettings
 from napari_simmat.widgets.segment.automatic import EXPECTED_BY_MODEL
 from napari_simmat.widgets.segment.labeled_region import WITHOUT_REGION

@@ -198,9 +198,12 @@ def test_saved_labels_open_as_labels_with_classes(tmp_path, ending):
     assert classes == {0: "", 4: "lesion", 9: ""}
 
 
-def test_label_tiff_of_another_program_is_left_to_napari(tmp_path):
-    tifffile.imwrite(tmp_path / "a_labels.tif", plane())
-    assert get_reader(str(tmp_path / "a_labels.tif")) is None
+def test_label_tiff_of_another_program_opens_as_in_napari(tmp_path):
+    path = str(tmp_path / "a_labels.tif")
+    tifffile.imwrite(path, plane())
+    [(data, _, kind)] = get_reader(path)(path)
+    assert kind == "image"
+    np.testing.assert_array_equal(data, plane())
 
 
 def test_bands_are_listed_by_name_and_a_map_is_loaded_again(window, tmp_path):

@@ -9,7 +9,7 @@ import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
-from napari_simmat.engine.propagation import PropagationProgress
+from napari_simmat.engine.tracking.propagation import PropagationProgress
 from napari_simmat.progress import Progress
 from napari_simmat.widgets.segment.controller import COMMITS_THEN, OPEN_THERE
 from napari_simmat.widgets.segment.object_actions import LEFT_OPEN

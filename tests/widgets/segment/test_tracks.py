@@ -7,7 +7,7 @@ import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
-from napari_simmat.engine.linking import DIVIDED_ALREADY, LAPTRACK_MISSING, NOT_LINKED
+from napari_simmat.engine.tracking.linking import DIVIDED_ALREADY, LAPTRACK_MISSING, NOT_LINKED
 from napari_simmat.widgets.segment.tracks import PICK_TWO, TRACKS, WHICH_AXIS
 from tests.widgets.segment.noted import replayed, save_as
 
@@ -104,7 +104,7 @@ def test_link_without_objects_or_axis_says_why(linked, monkeypatch):
     pick(linked, (1, 1), (2, 0))
     press(linked, "link")
     assert linked.status.text == DIVIDED_ALREADY.format(other)
-    monkeypatch.setattr("napari_simmat.engine.linking.find_spec", lambda _: None)
+    monkeypatch.setattr("napari_simmat.engine.tracking.linking.find_spec", lambda _: None)
     press(linked, "link over time")
     assert linked.status.text == LAPTRACK_MISSING
 

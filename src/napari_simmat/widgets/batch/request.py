@@ -21,8 +21,8 @@ from napari_simmat.batch.options import (
     SlideOptions,
 )
 from napari_simmat.batch.plan import TRACKS, Plan, SegmentTask, plan
-from napari_simmat.engine.linking import LAPTRACK_MISSING
 from napari_simmat.engine.settings import AutomaticSettings
+from napari_simmat.engine.tracking.linking import LAPTRACK_MISSING
 from napari_simmat.io.files import atomic_write, user_folder
 from napari_simmat.io.plain import from_plain, to_plain
 from napari_simmat.widgets.forms import command_words

@@ -36,8 +36,8 @@ from napari_simmat.annotation.proposals import (
 from napari_simmat.checkpoints.advice import BY_WINDOW, better_model, download_sentence
 from napari_simmat.checkpoints.registry import find_model
 from napari_simmat.engine.coordinates import AxisOrder, transposed_view
+from napari_simmat.engine.everything.seeds import prompts_at, prompts_from_labels
 from napari_simmat.engine.prompts import Prompt
-from napari_simmat.engine.seeds import prompts_at, prompts_from_labels
 from napari_simmat.progress import Progress
 from napari_simmat.widgets.readers import PATH
 from napari_simmat.widgets.segment.inference import InferenceQueue
@@ -50,7 +50,7 @@ from napari_simmat.widgets.status_line import Status
 from napari_simmat.widgets.worker import BackgroundJob, later
 
 if TYPE_CHECKING:
-    from napari_simmat.engine.automatic_postprocessing import MaskCandidates
+    from napari_simmat.engine.everything.candidates import MaskCandidates
     from napari_simmat.engine.object_kind import ObjectKind
     from napari_simmat.engine.settings import AutomaticSettings
 

@@ -19,7 +19,7 @@ from napari_simmat.batch.inputs import shown_name
 from napari_simmat.batch.outputs import CERTAINTY
 from napari_simmat.batch.plan import EXTRA_ENDINGS, TRACKS, find_images
 from napari_simmat.engine.files.label_images import LABEL_WRITERS, class_of, table_beside
-from napari_simmat.engine.linking import read_parents
+from napari_simmat.engine.tracking.linking import read_parents
 from napari_simmat.io.captures import found_text, home_of, propose_in
 from napari_simmat.io.readers import read_image, read_labels, stem_of
 from napari_simmat.progress import Job, Progress

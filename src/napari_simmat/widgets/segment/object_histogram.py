@@ -8,7 +8,7 @@ from qtpy.QtCore import QRectF
 from qtpy.QtGui import QColor, QPainter, QPaintEvent
 from qtpy.QtWidgets import QWidget
 
-from napari_simmat.engine.histogram import Histogram
+from napari_simmat.engine.measuring.histogram import Histogram
 from napari_simmat.widgets.tones import tone_color
 
 FEWEST = 5

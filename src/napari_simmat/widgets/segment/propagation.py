@@ -33,7 +33,7 @@ from napari_simmat.widgets.status_line import Status
 from napari_simmat.widgets.worker import BackgroundJob, later
 
 if TYPE_CHECKING:
-    from napari_simmat.engine.propagation_tracks import Track
+    from napari_simmat.engine.tracking.propagation_tracks import Track
 
 _RANK = 1
 """Behind clicks, before encoding ahead."""

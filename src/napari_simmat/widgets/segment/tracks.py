@@ -15,14 +15,14 @@ from napari_simmat.annotation.prompt_state import Plane, plane_of
 from napari_simmat.engine.coordinates import inverse_order, reordered
 from napari_simmat.engine.label_edit import LabelEdit
 from napari_simmat.engine.label_index import LabelIndex
-from napari_simmat.engine.linking import (
+from napari_simmat.engine.settings import LinkSettings
+from napari_simmat.engine.tracking.linking import (
     Lineage,
     Node,
     link_objects_job,
     renumber_job,
     require_laptrack,
 )
-from napari_simmat.engine.settings import LinkSettings
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.controls import Button, ComboBox, hbox, text_label, vbox
 from napari_simmat.widgets.garbage import no_garbage_collection

@@ -1,0 +1,1 @@
+"""All objects of a plane: proposed, decoded, chosen, outlined; in tiles, and by what was taught."""
