@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -12,6 +13,8 @@ from napari_simmat._text import format_duration
 T = TypeVar("T")
 
 
+_KNOWN_FROM = 3
+"""Things that must have been gone over before the time left is told."""
 _PARTS = 1000
 """Into how many parts a job is divided whose steps are jobs."""
 
@@ -33,6 +36,23 @@ class Progress:
 def time_left(seconds: float, done: float, left: float) -> str:
     """``about 4 min left``, if `done` took so many `seconds`; empty if nothing is done."""
     return f"about {format_duration(seconds / done * left)} left" if done > 0 else ""
+
+
+class Pace:
+    """How fast things are gone over, and how long the rest takes."""
+
+    def __init__(self) -> None:
+        self._begun, self._here = time.monotonic(), 0
+
+    def add(self, count: int = 1) -> None:
+        """So many more were gone over."""
+        self._here += count
+
+    def left(self, rest: int) -> str:
+        """How long the rest takes at the pace so far, such as ``about 4 min left``; or empty."""
+        if self._here < _KNOWN_FROM or rest <= 0:
+            return ""
+        return time_left(time.monotonic() - self._begun, self._here, rest)
 
 
 PAUSE, GO, STOP = "pause", "go", "stop"

@@ -10,8 +10,8 @@ from qtpy.QtWidgets import QDialogButtonBox
 
 from napari_simmat.widgets.capture_offer import OFFER
 from napari_simmat.widgets.readers import get_reader
-from napari_simmat.widgets.segment.image_folder import AS_CAPTURES
-from napari_simmat.widgets.segment.images_in_view import DIM, is_black
+from napari_simmat.widgets.segment.folder.image_folder import AS_CAPTURES
+from napari_simmat.widgets.segment.layers.images_in_view import DIM, is_black
 from tests.widgets.batch.test_tab import EVERYTHING, Batch
 from tests.widgets.dropping import drop
 from tests.widgets.scenes import CENTERS, discs, gray

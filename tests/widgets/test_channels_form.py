@@ -13,8 +13,8 @@ from qtpy.QtTest import QTest
 from napari_simmat.annotation.channel_choice import LayerChannel
 from napari_simmat.widgets import channels_form
 from napari_simmat.widgets.channels_form import ChannelsForm
-from napari_simmat.widgets.segment.images_in_view import is_black
-from napari_simmat.widgets.segment.plane_status import BLACK, EVEN
+from napari_simmat.widgets.segment.layers.images_in_view import is_black
+from napari_simmat.widgets.segment.work.plane_status import BLACK, EVEN
 from tests.annotation.test_channel_choice import (
     ANGLES,
     FIELDS,

@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QApplication
 from napari_simmat.widgets import garbage
 from napari_simmat.widgets.garbage import LeftOut, no_garbage_collection
 from napari_simmat.widgets.main import SimMATWidget
-from napari_simmat.widgets.segment.outputs import PREVIEW
+from napari_simmat.widgets.segment.layers.outputs import PREVIEW
 
 
 class Pixels(np.ndarray):

@@ -5,8 +5,8 @@ import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog
 
-from napari_simmat.widgets.segment.controller import NOTHING_TO_COMMIT
-from napari_simmat.widgets.segment.plane_status import READY
+from napari_simmat.widgets.segment.work.controller import NOTHING_TO_COMMIT
+from napari_simmat.widgets.segment.work.plane_status import READY
 from tests.widgets.scenes import CENTERS, discs, gray, iou
 
 

@@ -9,7 +9,7 @@ import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication
 
-from napari_simmat.widgets.segment.propagation import PROPAGATING
+from napari_simmat.widgets.segment.work.propagation import PROPAGATING
 from tests.widgets.dropping import drop
 from tests.widgets.gate import click_without_waiting
 from tests.widgets.hands import SECONDS

@@ -16,8 +16,8 @@ from napari_simmat.widgets import main, samples
 from napari_simmat.widgets.main import SimMATWidget
 from tests.widgets.hands import NONE, SECONDS, Window
 from tests.widgets.scenes import CENTERS, discs, gray, iou
-from tests.widgets.segment.test_propagation import CENTER as BALL_CENTER
-from tests.widgets.segment.test_propagation import ball
+from tests.widgets.segment.work.test_propagation import CENTER as BALL_CENTER
+from tests.widgets.segment.work.test_propagation import ball
 
 PLUGIN = "napari-simmat"
 log = logging.getLogger(__name__)

@@ -20,7 +20,7 @@ from napari_simmat.engine.files.objects import OBJECT_FORMATS, write_objects
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.widgets.layer_data import PROVENANCE
 from napari_simmat.widgets.readers import OPEN_IMAGE_FIRST, OPEN_WIDGET_FIRST
-from napari_simmat.widgets.segment.autosave import BEGUN, NEXT_OBJECT, RESTORED
+from napari_simmat.widgets.segment.work.autosave import BEGUN, NEXT_OBJECT, RESTORED
 from tests.batch.folders import segment_task
 from tests.model_files import export
 from tests.widgets.scenes import CENTERS, gray

@@ -13,7 +13,7 @@ from npe2 import PluginManager
 from napari_simmat.widgets import placement, readers
 from napari_simmat.widgets.placement import REFERENCE
 from napari_simmat.widgets.readers import read_layers
-from napari_simmat.widgets.segment.arrangement import FLAT, OPEN_LEVELS
+from napari_simmat.widgets.segment.work.arrangement import FLAT, OPEN_LEVELS
 from tests.slides import (
     MPP,
     NUCLEI,

@@ -11,8 +11,8 @@ from napari_simmat.annotation.predictions import (
     scores_text,
 )
 from napari_simmat.widgets.controls import VerticalScroll
-from napari_simmat.widgets.segment.object_actions import committed, numbered
-from napari_simmat.widgets.segment.prompt_buttons import NEGATIVE_TEXT, POSITIVE_TEXT
+from napari_simmat.widgets.segment.form.prompt_buttons import NEGATIVE_TEXT, POSITIVE_TEXT
+from napari_simmat.widgets.segment.work.object_actions import committed, numbered
 from tests.nightly import nightly_but
 from tests.widgets.gate import Gate
 from tests.widgets.scenes import CENTERS, RADII, discs, gray, iou

@@ -28,7 +28,7 @@ from napari_simmat.engine.coordinates import transposed_view
 from napari_simmat.engine.label_index import LabelIndex
 from napari_simmat.engine.settings import AutomaticSettings
 from napari_simmat.io.files import user_folder
-from napari_simmat.widgets.segment.open_images import left_by_closed_tabs
+from napari_simmat.widgets.segment.layers.open_images import left_by_closed_tabs
 from tests.widgets.scenes import CENTERS, discs, gray
 from tests.widgets.segment.noted import replayed
 

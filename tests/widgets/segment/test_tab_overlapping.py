@@ -25,8 +25,8 @@ from qtpy.QtWidgets import QApplication
 from napari_simmat.io.reference import ImageReference, World
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.placement import REFERENCE
-from napari_simmat.widgets.segment import arrangement
-from napari_simmat.widgets.segment.controller import NOTHING
+from napari_simmat.widgets.segment.work import arrangement
+from napari_simmat.widgets.segment.work.controller import NOTHING
 from tests.widgets.gate import click_without_waiting
 from tests.widgets.scenes import CENTERS, gray
 

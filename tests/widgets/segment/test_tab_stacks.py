@@ -10,7 +10,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
 from napari_simmat.batch.options import SegmentTableOptions
-from napari_simmat.widgets.segment.plane_status import PROPAGATED_HERE
+from napari_simmat.widgets.segment.work.plane_status import PROPAGATED_HERE
 from tests.nightly import nightly_but
 from tests.widgets.scenes import iou
 from tests.widgets.segment.noted import save_as

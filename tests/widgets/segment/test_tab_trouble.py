@@ -9,7 +9,7 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
 from napari_simmat.progress import Progress
-from napari_simmat.widgets.segment.controller import SEGMENT
+from napari_simmat.widgets.segment.work.controller import SEGMENT
 from tests.nightly import nightly_but
 from tests.widgets.conftest import SECONDS
 from tests.widgets.gate import Gate, click_without_waiting

@@ -18,35 +18,35 @@ from napari_simmat.annotation.prompt_state import Plane
 from napari_simmat.batch.plan import Plan
 from napari_simmat.widgets.layer_data import layer_key
 from napari_simmat.widgets.samples import OFFERED
-from napari_simmat.widgets.segment.autosave import Autosave, Recovery, Snapshot
-from napari_simmat.widgets.segment.channel_tools import ChannelTools
-from napari_simmat.widgets.segment.controller import SegmentController
-from napari_simmat.widgets.segment.export import (
-    ObjectExporter,
-    ObjectLoader,
-    show_object,
-    show_plane,
-)
-from napari_simmat.widgets.segment.form import SegmentForm
-from napari_simmat.widgets.segment.form_choice import FormChoice
-from napari_simmat.widgets.segment.image_choice import ImageChoice
-from napari_simmat.widgets.segment.image_folder import DRAFTS_FIRST, ImageFolder
-from napari_simmat.widgets.segment.layer_rows import LayerRows
-from napari_simmat.widgets.segment.learning import Learning
-from napari_simmat.widgets.segment.object_panel import NAME_OTHERS
-from napari_simmat.widgets.segment.open_images import LayerSession
-from napari_simmat.widgets.segment.outputs import ObjectDrawing
-from napari_simmat.widgets.segment.pixel_size import state_pixel_size
-from napari_simmat.widgets.segment.prompt_adapters import BOXES, POINTS
-from napari_simmat.widgets.segment.settings import (
+from napari_simmat.widgets.segment.folder.image_folder import DRAFTS_FIRST, ImageFolder
+from napari_simmat.widgets.segment.form.form import SegmentForm
+from napari_simmat.widgets.segment.form.form_choice import FormChoice
+from napari_simmat.widgets.segment.form.object_panel import NAME_OTHERS
+from napari_simmat.widgets.segment.form.pixel_size import state_pixel_size
+from napari_simmat.widgets.segment.form.settings import (
     Preferences,
     TabSettings,
     load_settings,
     save_settings,
 )
-from napari_simmat.widgets.segment.tracks import JOIN_PLANES, ObjectTracks
-from napari_simmat.widgets.segment.welcome import TourState
-from napari_simmat.widgets.segment.workspace import needs_image
+from napari_simmat.widgets.segment.form.welcome import TourState
+from napari_simmat.widgets.segment.layers.layer_rows import LayerRows
+from napari_simmat.widgets.segment.layers.open_images import LayerSession
+from napari_simmat.widgets.segment.layers.outputs import ObjectDrawing
+from napari_simmat.widgets.segment.layers.prompt_adapters import BOXES, POINTS
+from napari_simmat.widgets.segment.work.autosave import Autosave, Recovery, Snapshot
+from napari_simmat.widgets.segment.work.channel_tools import ChannelTools
+from napari_simmat.widgets.segment.work.controller import SegmentController
+from napari_simmat.widgets.segment.work.export import (
+    ObjectExporter,
+    ObjectLoader,
+    show_object,
+    show_plane,
+)
+from napari_simmat.widgets.segment.work.image_choice import ImageChoice
+from napari_simmat.widgets.segment.work.learning import Learning
+from napari_simmat.widgets.segment.work.tracks import JOIN_PLANES, ObjectTracks
+from napari_simmat.widgets.segment.work.workspace import needs_image
 from napari_simmat.widgets.shortcuts import KeyBindings, ListShortcuts
 from napari_simmat.widgets.status_line import Status, StatusKind
 from napari_simmat.widgets.worker import WorkerTask, later

@@ -39,7 +39,7 @@ from napari_simmat.widgets.forms import Options, PathField, PixelShape
 from napari_simmat.widgets.layer_choice import LayerChoice
 from napari_simmat.widgets.layer_data import layer_info, layer_key
 from napari_simmat.widgets.model_picker import ModelPicker
-from napari_simmat.widgets.segment.outputs import CHOSEN, PREVIEW
+from napari_simmat.widgets.segment.layers.outputs import CHOSEN, PREVIEW
 from napari_simmat.widgets.train.request import TrainRequest
 from napari_simmat.widgets.train.training_layers import labeled_layers, pixel_ratio_of
 from napari_simmat.widgets.train.window_run import name_problem

@@ -19,7 +19,7 @@ from napari_simmat.widgets.controls import Button, ComboBox, MainButton, hbox, t
 from napari_simmat.widgets.garbage import no_garbage_collection
 from napari_simmat.widgets.job_tab import JobTab
 from napari_simmat.widgets.layer_data import ImageWatch, layer_key
-from napari_simmat.widgets.segment.outputs import OBJECTS
+from napari_simmat.widgets.segment.layers.outputs import OBJECTS
 from napari_simmat.widgets.status_line import Status, StatusKind
 from napari_simmat.widgets.tones import set_tone
 from napari_simmat.widgets.train.controller import Metrics, TrainingController

@@ -1,0 +1,1 @@
+"""A list of images that is gone through one by one."""

@@ -1,0 +1,1 @@
+"""What the Segment tab does: each part changes the session through `Workspace`."""

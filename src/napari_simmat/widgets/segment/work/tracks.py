@@ -1,0 +1,307 @@
+"""Objects of a time series: linked, corrected by hand, and shown as napari's tracks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from napari.layers import Tracks
+from qtpy.QtCore import QObject, Signal
+
+from napari_simmat._text import pluralize
+from napari_simmat.annotation.prompt_state import Plane, plane_of
+from napari_simmat.engine.coordinates import inverse_order, reordered
+from napari_simmat.engine.label_edit import LabelEdit
+from napari_simmat.engine.label_index import LabelIndex
+from napari_simmat.engine.settings import LinkSettings
+from napari_simmat.engine.tracking.linking import (
+    Lineage,
+    Node,
+    link_objects_job,
+    renumber_job,
+    require_laptrack,
+)
+from napari_simmat.progress import Job, Progress
+from napari_simmat.widgets.garbage import no_garbage_collection
+from napari_simmat.widgets.placement import time_axis_of
+from napari_simmat.widgets.segment.layers.layer_editor import LayerEditor
+from napari_simmat.widgets.segment.layers.open_images import LayerSession
+from napari_simmat.widgets.segment.work.workspace import Workspace
+from napari_simmat.widgets.status_line import Status
+from napari_simmat.widgets.worker import BackgroundJob, Worker, later
+
+TRACKS = "SimMAT tracks"
+_LATER = 300
+"""Milliseconds without a change of the objects before their tracks are drawn again."""
+NO_OBJECTS = "There are no objects to link: commit some on several frames, or find them first."
+LINKED = "{}, {}."
+JOINED = "{} in 3D; each has one id on all its planes."
+WHICH_AXIS = "Choose which axis is time."
+PICK_TWO = "Shift+click once on each of the two objects, on two frames, and press it again."
+OBJECTS_CHANGED = "The objects were changed meanwhile; nothing was linked. Do it again."
+
+
+LINK_OVER_TIME = LinkSettings()
+JOIN_PLANES = LinkSettings(divisions=False, along="depth")
+
+
+class _LinkRequest(NamedTuple):
+    """What is being linked."""
+
+    session: LayerSession
+    editor: LayerEditor
+    version: int
+    """Of the objects, which may be edited meanwhile."""
+    axis: int
+    name: str
+    """Of the command."""
+    picked: tuple[Plane, ...]
+    """Planes whose prompts are used up."""
+    in_depth: bool
+    """Whether the axis is depth: there are objects then, no tracks."""
+
+
+class _Renumbered(NamedTuple):
+    """New links of the objects as they are called now, and the edits that make ids follow.
+
+    `after` is the labels with the edits, and their index; None for labels that are not in memory.
+    """
+
+    lineage: Lineage
+    edits: list[LabelEdit]
+    after: tuple[np.ndarray, LabelIndex] | None = None
+
+
+class ObjectTracks(QObject):
+    """Links the committed objects of the image over time; every change is one command.
+
+    Ids are the links: an object with one id on several frames is one track, and `parent` of its
+    entry says which object divided into it. So undo, the session file and *Save* cover them.
+    """
+
+    changed = Signal()
+    """The tracks, or whether objects are being linked."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        super().__init__(workspace)
+        self._workspace = workspace
+        self.worker = Worker("simmat-tracks")
+        self._job = BackgroundJob(self.worker, parent=self)
+        self._job.progressed.connect(self._on_progress)
+        self._job.returned.connect(self._on_linked)
+        self._job.failed.connect(self._on_failed)
+        self._drawing = BackgroundJob(self.worker, 1, self)
+        self._drawing.returned.connect(self._draw)
+        self._request: _LinkRequest | None = None
+        self._drawn: tuple[object, ...] = ()
+        self._layer: Tracks | None = None
+        self.text = ""
+        self._later = later(self, self._draw_again, _LATER)
+        workspace.objects_changed.connect(self._on_changed)
+        workspace.subject_changed.connect(self._on_changed)
+
+    @property
+    def linking(self) -> bool:
+        """Whether objects are being linked."""
+        return self._job.busy
+
+    @property
+    def busy(self) -> bool:
+        """Whether objects are being linked or their tracks drawn."""
+        return self._job.busy or self._drawing.busy or self._later.isActive()
+
+    def release(self) -> None:
+        """Stop linking; the tracks layer stays."""
+        self._later.stop()
+        self.worker.close()
+
+    # --------------------------------------------------------------------- linking
+
+    def link_all(self, axis: int | None, settings: LinkSettings = LINK_OVER_TIME) -> None:
+        """Link all objects along a time axis, or along depth, as the settings say."""
+        try:
+            require_laptrack()
+        except ValueError as error:
+            self._workspace.fail(str(error))
+            return
+        spacing: tuple[float, ...] | None = None
+        if self._workspace.session is not None and axis is not None:
+            steps = self._workspace.session.geometry.usual.spacing
+            spacing = (*steps[:axis], *steps[axis + 1 :])
+
+        def change(labels: Any, _: Lineage) -> Job[Lineage]:
+            with no_garbage_collection():
+                import laptrack  # noqa: F401 - slow, and the window must not wait for it
+            return (yield from link_objects_job(labels, settings, axis or 0, spacing))
+
+        in_depth = settings.along == "depth"
+        name = "joining planes" if in_depth else "linking over time"
+        self._start(axis, change, name, in_depth=in_depth)
+
+    def link(self, axis: int | None) -> None:
+        """Link the two objects under the points."""
+        self._change_two(axis, Lineage.link, "link")
+
+    def cut(self, axis: int | None) -> None:
+        """Cut the link of the two objects under the points."""
+        self._change_two(axis, Lineage.cut, "cut")
+
+    def _change_two(
+        self, axis: int | None, act: Callable[[Lineage, Node, Node], Lineage], name: str
+    ) -> None:
+        picked = {} if axis is None else self._picked(axis)
+        if axis is not None and len(picked) != 2:
+            self._workspace.say(PICK_TWO)
+            return
+
+        def change(_: Any, lineage: Lineage) -> Job[Lineage]:
+            yield from ()
+            return act(lineage, *picked)
+
+        names = " and ".join(str(node.label) for node in sorted(picked))
+        self._start(axis, change, f"{name} of {names}", tuple(picked.values()))
+
+    def _picked(self, axis: int) -> dict[Node, Plane]:
+        """The objects under the positive points of all planes, and the planes of the view."""
+        session, editor = self._workspace.session, self._workspace.editor
+        if editor is None:
+            return {}
+        prompts, picked = session.prompts, {}
+        for point, label in zip(prompts.points, prompts.labels, strict=True):
+            plane = plane_of(point)
+            at = (*plane, *(int(np.floor(value + 0.5)) for value in point[-2:]))
+            at = reordered(at, inverse_order(session.geometry.order))
+            if label and (number := editor.label_at(at)):
+                picked[Node(int(at[axis]), number)] = plane
+        return picked
+
+    def _start(
+        self,
+        axis: int | None,
+        change: Callable[[Any, Lineage], Job[Lineage]],
+        name: str,
+        picked: tuple[Plane, ...] = (),
+        in_depth: bool = False,
+    ) -> None:
+        """Change the links; the prompts on the planes `picked` are used up."""
+        workspace, editor = self._workspace, self._workspace.editor
+        session = workspace.session
+        if axis is None:
+            workspace.fail(WHICH_AXIS)
+            return
+        if editor is None or not editor.labels:
+            workspace.fail(NO_OBJECTS)
+            return
+        if not workspace.has_pixels() or self._job.busy:
+            return
+        labels, parents = editor.layer.data, editor.parents
+
+        def job() -> Job[_Renumbered]:
+            yield Progress(0, 1, "measuring objects")
+            lineage = yield from change(labels, Lineage.of_labels(labels, axis, parents))
+            edits = yield from renumber_job(labels, lineage, axis)
+            if not isinstance(labels, np.ndarray):
+                return _Renumbered(lineage, edits)
+            after = labels.copy()
+            for done, edit in enumerate(edits):
+                yield Progress(done, len(edits), "numbering")
+                edit.apply(after)
+            return _Renumbered(lineage, edits, (after, LabelIndex.of(after)))
+
+        self._request = _LinkRequest(session, editor, editor.version, axis, name, picked, in_depth)
+        self._job.start("Linking", job)
+        self.changed.emit()
+
+    def _on_progress(self, progress: Progress) -> None:
+        text = progress.message[:1].upper() + progress.message[1:]
+        self._workspace.status.emit(Status("working", text, progress.fraction, way_out=""))
+
+    def _on_failed(self, reason: str) -> None:
+        self._workspace.fail(reason)
+        self.changed.emit()
+
+    def _on_linked(self, result: _Renumbered) -> None:
+        workspace, request = self._workspace, self._request
+        assert request is not None
+        self._request = None  # holds no image that is closed
+        session, editor = request.session, request.editor
+        if workspace.session is not session or editor.version != request.version:
+            workspace.fail(OBJECTS_CHANGED)
+            self.changed.emit()
+            return
+        if not request.in_depth:
+            session.time_axis = request.axis
+        edit = editor.renumber(result.edits, result.lineage, request.axis, result.after)
+        after = session.prompt_state
+        for plane in request.picked:
+            after = after.off(plane)
+        workspace.do(request.name, after, edit)
+        if request.in_depth:
+            text = JOINED.format(pluralize(len(editor.labels), "object"))
+            self.changed.emit()
+        else:
+            self._draw(result.lineage.relabeled())
+            text = self.text
+        workspace.say(text)
+
+    # --------------------------------------------------------------------- showing
+
+    def _on_changed(self) -> None:
+        """Draw the tracks of the chosen image again, or take away those of another."""
+        session, editor = self._workspace.session, self._workspace.editor
+        linked = editor is not None and (session.time_axis is not None or editor.parents)
+        if not linked or session.geometry.ndim < 3:
+            self._remove()
+            return
+        if session.time_axis is None:
+            session.time_axis = time_axis_of(session.geometry) or 0  # restored
+        if (editor.key, editor.version) != self._drawn:
+            self._later.start()
+
+    def _remove(self) -> None:
+        layer, self._layer, self._drawn, self.text = self._layer, None, (), ""
+        if layer is not None and layer in self._workspace.viewer.layers:
+            self._workspace.viewer.layers.remove(layer)
+
+    def _draw_again(self) -> None:
+        session, editor = self._workspace.session, self._workspace.editor
+        if editor is None or session.time_axis is None:
+            return
+        axis = session.time_axis
+        labels, parents = editor.layer.data, editor.parents
+
+        def job() -> Job[Lineage]:
+            yield Progress(0, 1, "drawing tracks")
+            return Lineage.of_labels(labels, axis, parents)
+
+        self._drawing.start("Drawing tracks", job)
+
+    def _draw(self, lineage: Lineage) -> None:
+        """Show the tracks; napari takes time as the first axis, and space of 2 or 3."""
+        session, layers = self._workspace.session, self._workspace.viewer.layers
+        editor = self._workspace.editor
+        if editor is None or session.time_axis is None:
+            return
+        self._later.stop()
+        self._drawn = editor.key, editor.version
+        tracks = lineage.tracks()
+        divisions = len({each.parent for each in tracks if each.parent})
+        counts = pluralize(len(tracks), "track"), pluralize(divisions, "division")
+        self.text = LINKED.format(*counts)
+        data, graph = lineage.points()
+        if session.time_axis or not len(data) or data.shape[1] not in (4, 5):
+            self.changed.emit()
+            return
+        if self._layer is None or self._layer not in layers:
+            active = layers.selection.active
+            options = session.geometry.usual.layer_options()
+            self._layer = Tracks(data, graph=graph, name=TRACKS, **options)
+            self._workspace.viewer.add_layer(self._layer)
+            if active is not None:
+                layers.selection.active = active
+        else:
+            self._layer.graph = {}
+            self._layer.data = data
+            self._layer.graph = graph
+        self.changed.emit()
