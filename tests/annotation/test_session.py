@@ -15,19 +15,16 @@ import torch
 from PIL import Image
 
 from napari_simmat import AutomaticSettings, Predictor, load_model
-from napari_simmat.annotation.session import (
+from napari_simmat.annotation.annotator import (
     NO_DRAFTS,
-    NO_GROUND,
     NO_OBJECT,
-    NO_OBJECTS,
     NO_OTHER_MASK,
-    NO_PLANE,
     NOT_ON_PLANE,
     NOTHING_TO_COMMIT,
     OPEN_PROMPTS,
     TWO_TO_MERGE,
-    Session,
 )
+from napari_simmat.annotation.session import NO_GROUND, NO_OBJECTS, NO_PLANE, Session
 from napari_simmat.annotation.session_file import LOST
 from napari_simmat.annotation.session_image import SessionImage
 from napari_simmat.annotation.session_lines import AdaptedModelFile

@@ -15,24 +15,14 @@ from typing import Any, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_simmat.annotation.drafts import Draft, DraftEdit
-from napari_simmat.annotation.history import Command, LayerEdit, NewObject, UndoStack
+from napari_simmat.annotation.annotator import AnnotationHost, Annotator
+from napari_simmat.annotation.drafts import Draft
+from napari_simmat.annotation.history import UndoStack
 from napari_simmat.annotation.image_session import ImageSession, KindTaught
 from napari_simmat.annotation.inference_service import InferenceService
 from napari_simmat.annotation.label_editor import LabelArray, LabelEditor, Overlap
 from napari_simmat.annotation.learning_request import adapt_job, adapt_request
 from napari_simmat.annotation.lesson import Lesson, ground_marked, lesson_of
-from napari_simmat.annotation.object_changes import (
-    MIN_VISIBLE,
-    next_choice,
-    objects_of_drafts,
-    opened_draft,
-    opened_object,
-    predicted_objects,
-    with_choice,
-    without_edited,
-    write_objects,
-)
 from napari_simmat.annotation.pen import drawn_state
 from napari_simmat.annotation.predictions import ChosenModel, Prediction, PredictionRequest
 from napari_simmat.annotation.prompt_grouping import objects_on
@@ -55,12 +45,6 @@ T = TypeVar("T")
 ON_OBJECT, ON_GROUND = 1, 0
 FEWEST_VERTICES = {"path": 1, "polygon": 3, "rectangle": 4, "ellipse": 4}
 
-NOTHING_TO_COMMIT = "Nothing is predicted that could be committed: give a prompt first."
-NO_OTHER_MASK = "There is no other mask for these prompts."
-OPEN_PROMPTS = "Prompts are open on the plane: commit or discard them first."
-NO_OBJECT = "There is no object {}."
-NOT_ON_PLANE = "Object {} is not on plane {}."
-TWO_TO_MERGE = "Give at least two objects to merge."
 NO_SHAPE = (
     "A shape is a path of one point or more, a polygon of three or more, or the four corners of a "
     "rectangle or of the box around an ellipse; this is no {}."
@@ -69,10 +53,8 @@ NO_IMAGE = (
     "A session is of an image from Session.open(path), SessionImage.read(path) or "
     "SessionImage.of(array), not of {}."
 )
-NO_DRAFTS = "There are no drafts: propose some first."
 NO_OBJECTS = "Commit objects first; a model learns from at least three."
 NO_GROUND = "Commit three objects first: ground tells what is unlike them."
-OVERLAPPED = "Objects {} keep all the pixels: overwrite them with overlap='overwrite'."
 NO_PLANE = "The image has the shape {}, so a plane has {} indices, not {}."
 
 
@@ -122,6 +104,8 @@ class Session:
         self._service = InferenceService()
         self._on_progress = on_progress
         self._state = ImageSession(image, history=UndoStack(self._on_change))
+        host = AnnotationHost(lambda: self._editor, lambda layer: self._editors[layer], self._show)
+        self._annotator = Annotator(self._state, host)
         self._editors: dict[str, LabelEditor] = {}
         self._log = SessionLog(log)
         try:
@@ -261,18 +245,12 @@ class Session:
     def other_mask(self, *, plane: Plane = ()) -> Prediction:
         """Choose the next of the model's candidates for the last object."""
         plane = self._plane(plane)
-        prediction = self.prediction(plane)
-        choice = None if prediction is None else next_choice(prediction)
-        if prediction is None or choice is None:
-            raise ValueError(NO_OTHER_MASK)
-        self._do("choice of a mask", with_choice(self._state.prompt_state, prediction, choice))
+        self._annotator.choose_mask(plane)
         return self._predict(plane)
 
     def discard(self, *, plane: Plane = ()) -> None:
         """Remove the open prompts of a plane."""
-        kept = self._state.prompt_state.off(self._plane(plane))
-        if kept != self._state.prompt_state:
-            self._do("clearing", kept)
+        self._annotator.clear(self._plane(plane))
 
     def _prompt(
         self, prompts: Prompts, plane: Plane, drawn: PromptState | None = None
@@ -302,71 +280,29 @@ class Session:
         """Write what is predicted on a plane as objects; returns their numbers."""
         plane = self._plane(plane)
         prediction = self.prediction(plane)
-        objects = []
-        if prediction is not None:
-            objects = predicted_objects(self._state, plane, prediction, str(category))
-        if not objects:
-            raise ValueError(NOTHING_TO_COMMIT)
-        return self._write("commit", objects, closing=(plane,))
+        return self._annotator.commit(plane, prediction, str(category), self.overlap).labels
 
     def edit(self, label: int, *, plane: Plane = ()) -> Prediction:
         """Open a committed object with its prompts, so that clicks correct it."""
         plane = self._plane(plane)
-        self._check_objects([label])
-        self._check_free(plane)
-        after = opened_object(self._state, plane, label)
-        if after is None:
-            raise ValueError(NOT_ON_PLANE.format(label, plane))
-        self._do(f"edit of {label}", after)
+        self._annotator.edit(plane, label)
         return self._predict(plane)
 
     def delete(self, *labels: int) -> None:
         """Remove committed objects."""
-        self._check_objects(labels)
-        self._change("deletion", labels, self._editor.delete(labels))
+        self._annotator.delete(labels)
 
     def merge(self, *labels: int) -> int:
         """Merge objects into the one with the smallest number, which is returned."""
-        self._check_objects(labels)
-        if len(set(labels)) < 2:
-            raise ValueError(TWO_TO_MERGE)
-        edit, into = self._editor.merge(labels)
-        self._change("merging", labels, edit)
-        return into
+        return self._annotator.merge(labels)
 
     def split(self, label: int, points: Sequence[Sequence[int]] = ()) -> list[int]:
         """Split an object, around points (N, axes) or into its separate pieces."""
-        self._check_objects([label])
-        edit, parts = self._editor.split(label, points)
-        self._change("splitting", [label], edit)
-        return parts
+        return self._annotator.split(label, points)
 
     def classify(self, category: str, *labels: int) -> None:
         """Set the class of objects; an empty name removes it."""
-        self._check_objects(labels)
-        edit = self._editor.classify(labels, str(category))
-        self._change(f"class {category or 'none'}", labels, edit)
-
-    def _write(
-        self,
-        name: str,
-        objects: Sequence[NewObject],
-        closing: Sequence[Plane] = (),
-        min_visible: float = 0.0,
-    ) -> list[int]:
-        editor = self._editor
-        others = editor.overlapped(objects)
-        written = write_objects(self._state, editor, objects, self.overlap, closing, min_visible)
-        if not written.labels:
-            raise ValueError(OVERLAPPED.format(", ".join(map(str, others))))
-        name = f"{name} of {', '.join(map(str, written.labels))}"
-        self._do(name, written.after, written.edit, written.drafts or None)
-        return written.labels
-
-    def _change(self, name: str, labels: Sequence[int], edit: LayerEdit) -> None:
-        gone = [label for label in labels if label not in self._editor]
-        after = without_edited(self._state.prompt_state, gone)
-        self._do(f"{name} of {', '.join(map(str, labels))}", after, edit)
+        self._annotator.classify(labels, str(category))
 
     # -------------------------------------------------------------------- drafts
 
@@ -401,24 +337,15 @@ class Session:
     def accept(self, *drafts: Draft, category: str = "") -> list[int]:
         """Write drafts as objects, by default all that are open; returns the objects' numbers."""
         wanted = drafts or self.drafts
-        if not wanted or not all(map(self._state.drafts.is_open, wanted)):
-            raise ValueError(NO_DRAFTS)
-        objects = objects_of_drafts(wanted, str(category))
-        return self._write("acceptance", objects, min_visible=MIN_VISIBLE)
+        return self._annotator.accept(wanted, str(category), self.overlap).labels
 
     def reject(self, *drafts: Draft) -> None:
         """Take drafts away; what is like them is not proposed again."""
-        if not drafts or not all(map(self._state.drafts.is_open, drafts)):
-            raise ValueError(NO_DRAFTS)
-        state = self._state.prompt_state
-        self._do("rejection of a draft", state, drafts=DraftEdit(rejected=drafts))
+        self._annotator.reject(drafts)
 
     def open_draft(self, draft: Draft) -> Prediction:
         """Open a draft, so that clicks correct it before it is committed."""
-        if not self._state.drafts.is_open(draft):
-            raise ValueError(NO_DRAFTS)
-        self._check_free(draft.plane)
-        self._do("edit of a draft", opened_draft(self._state.prompt_state, draft))
+        self._annotator.open_draft(draft)
         return self._predict(draft.plane)
 
     def mark_ground(self, vertices: Sequence[Sequence[float]], *, plane: Plane = ()) -> None:
@@ -438,8 +365,7 @@ class Session:
         drawn = Prompts(outlines=(Outline("path", at, ON_GROUND),))
         ground = ground_marked(drawn, plane, (), self._shape_yx, lesson.side)
         assert ground is not None, "it is a negative path alone"
-        state = self._state.prompt_state
-        self._do("marking of ground", state, drafts=DraftEdit(ground=(ground,)))
+        self._annotator.mark_ground(ground)
 
     def _lesson(self, plane: Plane) -> Lesson | None:
         return lesson_of(self._editor, self._state.drafts.ground, (), plane)
@@ -488,32 +414,13 @@ class Session:
 
     def undo(self) -> str:
         """Undo the last step; returns its name, empty if there is none."""
-        command = self._state.history.undo()
-        return "" if command is None else self._replay(command, back=True)
+        command = self._annotator.undo()
+        return "" if command is None else command.name
 
     def redo(self) -> str:
         """Redo the step that was undone last; returns its name, empty if there is none."""
-        command = self._state.history.redo()
-        return "" if command is None else self._replay(command, back=False)
-
-    def _replay(self, command: Command, *, back: bool) -> str:
-        if command.edit is not None:
-            self._editors[command.edit.layer].replay(command.edit, back=back)
-        if command.drafts is not None:
-            self._state.drafts.apply(command.drafts, back=back)
-        self._show(command.before if back else command.after)
-        return command.name
-
-    def _do(
-        self,
-        name: str,
-        after: PromptState,
-        edit: LayerEdit | None = None,
-        drafts: DraftEdit | None = None,
-    ) -> None:
-        before = self._state.prompt_state
-        self._show(after)
-        self._state.record(name, before, after, edit, drafts)
+        command = self._annotator.redo()
+        return "" if command is None else command.name
 
     def _show(self, state: PromptState) -> None:
         """Take over prompts, and predict again where there are some and the prediction is gone.
@@ -642,12 +549,3 @@ class Session:
         if not inside:
             raise ValueError(NO_PLANE.format(self.image.shape, len(stacked), tuple(plane)))
         return tuple(plane)
-
-    def _check_free(self, plane: Plane) -> None:
-        if self._state.prompt_state.on(plane):
-            raise ValueError(OPEN_PROMPTS)
-
-    def _check_objects(self, labels: Sequence[int]) -> None:
-        missing = [label for label in labels if label not in self._editor]
-        if missing or not labels:
-            raise ValueError(NO_OBJECT.format(", ".join(map(str, missing)) or "given"))

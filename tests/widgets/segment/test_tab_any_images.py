@@ -25,8 +25,9 @@ from napari_simmat.batch.run_plan import run_plan_job
 from napari_simmat.engine.settings import AutomaticSettings
 from napari_simmat.progress import finish
 from napari_simmat.widgets.batch.tab import BatchTab
-from napari_simmat.widgets.segment.folder import image_folder, open_images
+from napari_simmat.widgets.segment.folder import image_folder
 from napari_simmat.widgets.segment.folder.image_folder import DRAFTS_FIRST
+from napari_simmat.widgets.segment.layers import open_images
 from tests.nightly import nightly_but
 from tests.widgets.scenes import CENTERS, RADII, gray
 

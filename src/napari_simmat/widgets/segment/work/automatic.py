@@ -13,7 +13,6 @@ import numpy as np
 from napari.layers import Labels, Layer, Shapes
 from qtpy.QtCore import QObject, Signal
 
-from napari_simmat.annotation.drafts import DraftEdit
 from napari_simmat.annotation.image_session import KindTaught
 from napari_simmat.annotation.lesson import (
     Lesson,
@@ -69,7 +68,6 @@ LOOKING = "Looking once more, closely"
 STOP_LOOKING = "Stop looking"
 STOPPED = "The second look was stopped; what the first one found stays."
 EXPECTED_BY_MODEL = "Expected: objects like those that the model was taught."
-MARKING = "marking of ground"
 NO_POINT = "{} has no point on this plane of the image; add some, or use a grid."
 NO_EXAMPLES = "Three committed objects on one plane are needed to tell which are like them."
 NOT_KEPT = "What these drafts were chosen from is gone: segment everything again to filter."
@@ -288,7 +286,7 @@ class AutomaticSegmentation(QObject):
         if ground is None or state.edited_on(plane) is not None:
             return lesson
         self._workspace.prediction_unwanted.emit()
-        self._workspace.do(MARKING, state.off(plane), drafts=DraftEdit(ground=(ground,)))
+        self._workspace.annotator.mark_ground(ground, [plane])
         self._workspace.prompt_layers.set_positive(True)  # what follows is an object again
         return lesson_of(editor, drafts.ground, order, plane)
 

@@ -10,6 +10,7 @@ import numpy as np
 from qtpy.QtCore import QObject
 
 from napari_simmat._text import is_or_are, pluralize
+from napari_simmat.annotation.annotator import counted
 from napari_simmat.annotation.history import ObjectEntry
 from napari_simmat.engine.label_index import LabelIndex
 from napari_simmat.engine.naming import NamedObjects, check_known
@@ -18,7 +19,6 @@ from napari_simmat.widgets.segment.form.form_choice import FormChoice
 from napari_simmat.widgets.segment.layers.layer_editor import LayerEditor
 from napari_simmat.widgets.segment.layers.open_images import LayerSession
 from napari_simmat.widgets.segment.work.inference import InferenceQueue
-from napari_simmat.widgets.segment.work.object_actions import counted
 from napari_simmat.widgets.segment.work.workspace import Workspace, needs_image
 from napari_simmat.widgets.status_line import Status
 from napari_simmat.widgets.worker import BackgroundJob
@@ -166,7 +166,9 @@ class ObjectNaming(QObject):
             workspace.say(text)
             return
         edit = editor.name(changed)
-        workspace.do(f"naming of {counted(sorted(changed))}", session.prompt_state, edit)
+        workspace.annotator.step(
+            f"naming of {counted(sorted(changed))}", session.prompt_state, edit
+        )
         workspace.say(text)
 
 

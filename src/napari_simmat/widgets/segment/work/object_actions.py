@@ -10,16 +10,12 @@ import numpy as np
 from napari.layers import Labels
 
 from napari_simmat._text import is_or_are, pluralize
-from napari_simmat.annotation.history import LayerEdit, NewObject
+from napari_simmat.annotation.annotator import Annotator, RefusedError, counted
+from napari_simmat.annotation.history import NewObject
 from napari_simmat.annotation.label_editor import Overlap
 from napari_simmat.annotation.object_changes import (
     Written,
-    next_choice,
-    opened_object,
     predicted_objects,
-    with_choice,
-    without_edited,
-    write_objects,
 )
 from napari_simmat.annotation.predictions import Prediction
 from napari_simmat.annotation.prompt_state import Plane, PromptState, plane_names, plane_of
@@ -52,7 +48,6 @@ SELECTED = (
     "a new object there."
 )
 SELECTED_MANY = "Objects {labels} are selected: <key:merge> merges them."
-NO_OTHER_MASK = "There is no other mask for these prompts."
 """Key of an objects layer's metadata: of each propagated object, the planes worth a look."""
 COMMITTED = "Committed to {layer}: {objects}."
 COMMITTED_AS = "Committed to {layer}: {objects} as {category}."
@@ -68,6 +63,8 @@ MOSTLY_OTHERS = (
 )
 HIDDEN_BY = "The new object lies wholly on {others}, which keep their pixels."
 NOT_ON_PLANE = "Object {label} is not on this plane: click it in the table."
+WHY_NOT = {"open prompts": COMMIT_FIRST, "not on plane": NOT_ON_PLANE, "no object": POINT_AT_OBJECT}
+"""What is said where a verb is refused, by its reason."""
 NOT_ON_IMAGE = "{name} does not lie on the image: choose labels of its size and place."
 NO_OBJECT_ON_PLANE = "{name} holds no object on this plane: move the slider to one."
 NEXT_OBJECT = "The next click begins a new object; <key:commit> commits them all."
@@ -170,35 +167,31 @@ class ObjectActions:
         )
         self._write(wish)
 
-    @needs_image
-    def _write(self, session: LayerSession, wish: _Wish) -> None:
+    def _write(self, wish: _Wish) -> None:
         workspace = self._workspace
+        if workspace.session is None:
+            return
         try:
-            editor = workspace.target()
-            others = [] if wish.overlap == "overwrite" else editor.overlapped(wish.objects)
-            written = write_objects(
-                session,
-                editor,
+            written = workspace.annotator.write(
+                wish.name,
                 wish.objects,
-                wish.overlap,
-                wish.closing,
-                wish.min_visible,
-                wish.made_from,
+                overlap=wish.overlap,
+                closing=wish.closing,
+                min_visible=wish.min_visible,
+                made_from=wish.made_from,
             )
+        except RefusedError as error:
+            text = OVERLAPS_ALMOST if wish.min_visible else HIDDEN_BY
+            reason = text.format(others=listed(error.labels))
+            workspace.fail(reason, "Overwrite", partial(self._overwrite, wish))
+            return
         except ValueError as error:
             reason = f"{error}; commit into a new layer instead."
             workspace.fail(reason, "New layer", partial(self._write_in_new_layer, wish))
             return
-        if not written.labels:
-            text = OVERLAPS_ALMOST if wish.min_visible else HIDDEN_BY
-            reason = text.format(others=listed(others))
-            workspace.fail(reason, "Overwrite", partial(self._overwrite, wish))
-            return
-        name = f"{wish.name} of {counted(written.labels)}"
-        workspace.do(name, written.after, written.edit, written.drafts or None)
         if wish.closing:
             workspace.prompt_layers.set_positive(True)  # the next object begins with a click on it
-        self._say_written(editor, wish, written)
+        self._say_written(workspace.editor, wish, written)
         wish.done()
 
     def _write_in_new_layer(self, wish: _Wish) -> None:
@@ -238,17 +231,13 @@ class ObjectActions:
             self._edit(labels[0])
 
     @needs_plane
-    def _edit(self, session: LayerSession, plane: Plane, label: int) -> None:
+    def _edit(self, _: LayerSession, plane: Plane, label: int) -> None:
         workspace = self._workspace
-        state = session.prompt_state
-        if state.on(plane):
-            workspace.say(COMMIT_FIRST)
+        try:
+            workspace.annotator.edit(plane, label)
+        except RefusedError as error:
+            workspace.say(WHY_NOT[error.reason].format(label=label))
             return
-        after = opened_object(session, plane, label)
-        if after is None:
-            workspace.say(NOT_ON_PLANE.format(label=label))
-            return
-        workspace.do(f"edit of {label}", after)
         workspace.prediction_wanted.emit()
 
     def select(self, position: Sequence[float], beside: bool = False) -> bool:
@@ -280,7 +269,8 @@ class ObjectActions:
 
     def delete(self) -> None:
         """Delete the target objects."""
-        self._change("deletion", self.target_labels(), LayerEditor.delete)
+        labels = self.target_labels()
+        self._change("deletion", labels, lambda verbs: verbs.delete(labels))
 
     def merge(self) -> None:
         """Merge the objects under the points shown, or the chosen ones."""
@@ -292,9 +282,8 @@ class ObjectActions:
         if len(labels) < 2:
             self._workspace.say(HOW_TO_MERGE)
             return
-        self._change(
-            "merging", labels, lambda editor, them: editor.merge(them)[0], closing=bool(pointed)
-        )
+        used = [self._workspace.plane()] if pointed else []
+        self._change("merging", labels, lambda verbs: verbs.merge(labels, used))
 
     @needs_image
     def split(self, session: LayerSession) -> None:
@@ -308,11 +297,9 @@ class ObjectActions:
             return
         points = [list(point) for point in pointed]
         spacing = session.geometry.usual.spacing
+        used = [self._workspace.plane()] if pointed else []
         self._change(
-            "splitting",
-            labels,
-            lambda editor, them: editor.split(them[0], points, spacing)[0],
-            closing=bool(pointed),
+            "splitting", labels, lambda verbs: verbs.split(labels[0], points, spacing, used)
         )
 
     def classify(self, category: str) -> None:
@@ -328,7 +315,7 @@ class ObjectActions:
                 labels.append(label)
         if labels:
             name = f"class {category or 'none'}"
-            self._change(name, labels, lambda editor, them: editor.classify(them, category))
+            self._change(name, labels, lambda verbs: verbs.classify(labels, category))
 
     def target_labels(self) -> list[int]:
         """The objects that an action is for: that under the mouse, or those chosen in the table.
@@ -359,30 +346,24 @@ class ObjectActions:
         session: LayerSession,
         name: str,
         labels: Sequence[int],
-        act: Callable[[LayerEditor, Sequence[int]], LayerEdit],
-        closing: bool = False,
+        act: Callable[[Annotator], object],
     ) -> None:
-        """Change objects as one command; with `closing` the current plane's prompts are used up."""
+        """Change objects, and predict anew where prompts were used up."""
         workspace = self._workspace
         if not workspace.has_pixels():
             return
         if session.editor is None or not labels:
             workspace.say(POINT_AT_OBJECT)
             return
+        before = session.prompt_state
         try:
-            editor = workspace.target()
-            edit = act(editor, labels)
+            act(workspace.annotator)
         except ValueError as error:
             workspace.fail(f"{error}.".replace("..", "."))
             return
-        state = session.prompt_state
-        after = state.off(workspace.plane()) if closing else state
-        gone = [label for label in labels if label not in editor]
-        after = without_edited(after, gone)
-        workspace.do(f"{name} of {counted(labels)}", after, edit)
         # A prediction would replace the message, so only changed prompts are predicted again.
-        plane = workspace.plane_or_none()
-        if plane is not None and after.on(plane) != state.on(plane):
+        plane, after = workspace.plane_or_none(), session.prompt_state
+        if plane is not None and after.on(plane) != before.on(plane):
             if after.on(plane):
                 workspace.prediction_wanted.emit()
             else:
@@ -415,13 +396,11 @@ class PromptActions:
         self._workspace = workspace
 
     @needs_plane
-    def clear(self, session: LayerSession, plane: Plane) -> None:
+    def clear(self, _: LayerSession, plane: Plane) -> None:
         """Remove the prompts of the plane, and close an edited object."""
         workspace = self._workspace
         workspace.prediction_unwanted.emit()
-        kept = session.prompt_state.off(plane)
-        if kept != session.prompt_state:
-            workspace.do("clearing", kept)
+        workspace.annotator.clear(plane)
         workspace.prompt_layers.set_positive(True)
         workspace.prediction_wanted.emit()
 
@@ -429,19 +408,15 @@ class PromptActions:
     def choose_mask(self, session: LayerSession, plane: Plane, choice: int | None = None) -> None:
         """Choose one of the candidates for the last object; by default the next."""
         workspace = self._workspace
-        state = session.prompt_state
         if plane not in session.predictions:
             return
-        prediction = session.prediction(plane)
-        if prediction is None or not prediction.candidates:
-            workspace.say(NO_OTHER_MASK)
+        try:
+            is_other = workspace.annotator.choose_mask(plane, choice)
+        except RefusedError as error:
+            workspace.say(str(error))
             return
-        if choice is None:
-            choice = next_choice(prediction)
-        if choice is None or choice == prediction.choices[-1]:
-            return
-        workspace.do("choice of a mask", with_choice(state, prediction, choice))
-        workspace.prediction_wanted.emit()
+        if is_other:
+            workspace.prediction_wanted.emit()
 
     @needs_plane
     def new_object(self, session: LayerSession, plane: Plane) -> None:
@@ -472,7 +447,8 @@ class PromptActions:
             return
         masks = tuple(ObjectMask.of(values == number, (*plane, 0, 0)) for number in found)
         prompts = replace(session.prompts, masks=session.prompts.masks + masks)
-        workspace.do(f"masks of {layer.name}", replace(session.prompt_state, prompts=prompts))
+        after = replace(session.prompt_state, prompts=prompts)
+        workspace.annotator.step(f"masks of {layer.name}", after)
         workspace.prediction_wanted.emit()
 
     @needs_image
@@ -557,12 +533,6 @@ def numbered(labels: Sequence[int]) -> str:
     words = counted(labels)
     named = len(labels) <= _NAMED_OBJECTS
     return f"object{'' if len(labels) == 1 else 's'} {words}" if named else words
-
-
-def counted(labels: Sequence[int]) -> str:
-    """``4``, ``4, 5``, ``16 objects``: the same for what was done to them."""
-    few = len(labels) <= _NAMED_OBJECTS
-    return listed(labels) if few else pluralize(len(labels), "object")
 
 
 def listed(labels: Sequence[int], most: int = 6) -> str:

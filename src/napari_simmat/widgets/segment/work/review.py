@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from qtpy.QtCore import QObject, Signal
 
 from napari_simmat._text import pluralize
-from napari_simmat.annotation.drafts import Draft, DraftEdit, DraftSet
-from napari_simmat.annotation.object_changes import MIN_VISIBLE, objects_of_drafts, opened_draft
+from napari_simmat.annotation.drafts import Draft, DraftSet
+from napari_simmat.annotation.object_changes import MIN_VISIBLE, objects_of_drafts
 from napari_simmat.annotation.prompt_state import Plane
 from napari_simmat.engine.coordinates import inverse_order
 from napari_simmat.engine.masks import ObjectMask
@@ -158,8 +158,7 @@ class DraftReview(QObject):
         if (draft := self._target(session, plane)) is not None:
             goes_on = draft is self.current
             self._pace.add()
-            edit = DraftEdit(rejected=(draft,))
-            self._workspace.do("rejection of a draft", session.prompt_state, drafts=edit)
+            self._workspace.annotator.reject([draft])
             self._say_left(session, REJECTED, goes_on=goes_on)
 
     def edit(self) -> None:
@@ -175,11 +174,11 @@ class DraftReview(QObject):
     @needs_plane
     def open(self, session: LayerSession, plane: Plane, draft: Draft) -> None:
         """Open a draft, so that clicks correct it; the commit replaces it."""
-        workspace, state = self._workspace, session.prompt_state
-        if state.on(plane):
+        workspace = self._workspace
+        if session.prompt_state.on(plane):
             workspace.say(COMMIT_FIRST)
             return
-        workspace.do("edit of a draft", opened_draft(state, draft))
+        workspace.annotator.open_draft(draft)
         workspace.prediction_wanted.emit()
 
     def along(self, line: NDArray[np.float64]) -> tuple[Draft, ...]:
@@ -208,8 +207,7 @@ class DraftReview(QObject):
         if accepted and drafts:
             self._write("acceptance", drafts)
         elif drafts:
-            edit = DraftEdit(rejected=tuple(drafts))
-            self._workspace.do(f"rejection of {_drafts(drafts)}", session.prompt_state, drafts=edit)
+            self._workspace.annotator.reject(drafts)
         if len(session.drafts.open) < left:
             self._pace.add(left - len(session.drafts.open))
             done = (ACCEPTED_MANY if accepted else REJECTED_MANY).format(drafts=_drafts(drafts))

@@ -236,7 +236,7 @@ class ObjectTracks(QObject):
         after = session.prompt_state
         for plane in request.picked:
             after = after.off(plane)
-        workspace.do(request.name, after, edit)
+        workspace.annotator.step(request.name, after, edit)
         if request.in_depth:
             text = JOINED.format(pluralize(len(editor.labels), "object"))
             self.changed.emit()

@@ -17,7 +17,8 @@ from napari.layers import Image, Labels, Layer
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_simmat._text import pluralize
-from napari_simmat.annotation.drafts import DraftEdit, DraftSet
+from napari_simmat.annotation.annotator import AnnotationHost, Annotator
+from napari_simmat.annotation.drafts import DraftSet
 from napari_simmat.annotation.history import Command, LayerEdit
 from napari_simmat.annotation.image_value import ImageValue
 from napari_simmat.annotation.predictions import ChosenModel, PredictionRequest, Subject
@@ -524,36 +525,31 @@ class Workspace(QObject):
         if session is self.session:
             self.drafts_changed.emit()
 
-    def do(
-        self,
-        name: str,
-        after: PromptState,
-        edit: LayerEdit | None = None,
-        drafts: DraftEdit | None = None,
-    ) -> None:
-        """Record a command that was just done, and show the prompts after it.
+    @property
+    def annotator(self) -> Annotator:
+        """The verbs of the image that is worked on; there must be one."""
+        host = AnnotationHost(self.target, self._editor_of, self.show_prompts, self._done)
+        return Annotator(self.session, host)
 
-        Parameters
-        ----------
-        name
-            In words, as in "Undone: commit of 3."
-        after
-            The prompts after it.
-        edit, drafts
-            What it changed in a labels layer, and did with drafts, if anything.
-        """
-        session = self.session
-        view = session.view(after.order)
-        before = view.prompt_state
-        self.show_prompts(after)
-        session.record(name, before, view.prompt_state, edit, drafts)
-        if edit is not None and session.editor is not None:
-            self.classes.update(session.geometry, session.editor, edit)
-            self._note_provenance(session, session.editor, name)
+    def _editor_of(self, layer: str) -> LayerEditor:
+        editor = self.sessions.editor_of(layer)
+        if editor is None:
+            raise ValueError(LAYER_GONE)
+        if misfit := self.session.geometry.misfit(editor.layer):
+            raise ValueError(misfit)
+        return editor
+
+    def _done(self, command: Command) -> None:
+        """Show what a step changed, and tell the parts."""
+        session, edit = self.session, command.edit
+        editor = None if edit is None else self.sessions.editor_of(edit.layer)
+        if edit is not None and editor is not None:
+            self.classes.update(session.geometry, editor, edit)
+            self._note_provenance(session, editor, command.name)
         self.prompts_changed.emit()
         if edit is not None:
             self.objects_changed.emit()
-        if drafts is not None:
+        if command.drafts is not None:
             self.drafts_changed.emit()
 
     def show_known(self, session: LayerSession, editor: LayerEditor) -> None:
@@ -573,58 +569,43 @@ class Workspace(QObject):
     @needs_image
     def undo(self, session: LayerSession) -> None:
         """Undo the last command on this image."""
-        command = session.history.undo()
-        if command is not None:
-            self._replay(session, command, back=True)
+        last = session.history.last
+        removed = None if last is None else session.removed.get(last)
+        if removed is not None:
+            session.removed[last] = replace(removed, successor=session.editor)
+            self._put_back(session, removed)
+        self._replay(session, self.annotator.undo, UNDONE, "redo")
 
     @needs_image
     def redo(self, session: LayerSession) -> None:
         """Redo the command that was undone last."""
-        command = session.history.redo()
-        if command is not None:
-            self._replay(session, command, back=False)
-
-    def _replay(self, session: LayerSession, command: Command, *, back: bool) -> None:
-        removed = session.removed.get(command)
-        if removed is not None and back:
-            session.removed[command] = replace(removed, successor=session.editor)
-            self._put_back(session, removed)
-        elif removed is not None:
+        following = session.history.next
+        removed = None if following is None else session.removed.get(following)
+        if removed is not None:
             self._take_out(session, removed)
-        problem = self._replay_edit(session, command, back=back)
-        if problem:
-            step_again = session.history.redo if back else session.history.undo
-            step_again()
-            self.fail(f"{problem}; nothing was changed.")
+        self._replay(session, self.annotator.redo, REDONE, "undo")
+
+    def _replay(
+        self,
+        session: LayerSession,
+        step: Callable[[], Command | None],
+        text: str,
+        other: str,
+    ) -> None:
+        """Undo or redo a command, and say so; `other` takes that back."""
+        try:
+            command = step()
+        except ValueError as error:
+            self.fail(f"{error}; nothing was changed.")
             return
-        if command.drafts is not None:
-            session.drafts.apply(command.drafts, back=back)
-        self.show_prompts(command.before if back else command.after)
+        if command is None:
+            return
         where = "" if command.after.order == session.geometry.order else " in another view"
-        text = UNDONE if back else REDONE
-        key = shortcut_text("redo" if back else "undo")
-        self.say(text.format(name=f"{command.name}{where}", key=key))
-        self.prompts_changed.emit()
-        self.objects_changed.emit()
-        if command.drafts is not None:
-            self.drafts_changed.emit()
+        self.say(text.format(name=f"{command.name}{where}", key=shortcut_text(other)))
+        if command in session.removed:
+            self.objects_changed.emit()
         if command.before != command.after:
             self.replayed.emit()
-
-    def _replay_edit(self, session: LayerSession, command: Command, *, back: bool) -> str:
-        """Replay what a command changed in a layer; why that is not possible, if so."""
-        if command.edit is None:
-            return ""
-        editor = self.sessions.editor_of(command.edit.layer)
-        if editor is None:
-            return LAYER_GONE
-        misfit = session.geometry.misfit(editor.layer)
-        if misfit:
-            return misfit
-        editor.replay(command.edit, back=back)
-        self.classes.update(session.geometry, editor, command.edit)
-        self._note_provenance(session, editor, command.name)
-        return ""
 
     # --------------------------------------------------------------------- status
 
