@@ -26,11 +26,10 @@ from napari_simmat.checkpoints.checkpoint import read_spec
 from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.engine.everything.generator import segment_everything
 from napari_simmat.evaluation.metrics import pairwise_iou
-from napari_simmat.models.object_decoder import ObjectDecoder
 from napari_simmat.models.spec import Model
 from napari_simmat.models.tiny import TinyNetwork
 from napari_simmat.progress import finish
-from simmat_research.decoder_training import DecoderConfig, train_decoder_job
+from simmat_research.decoder_training import DecoderConfig, TrainedDecoder, train_decoder_job
 from simmat_research.region_scores import collect_regions_job, train_score
 
 CHOICES: dict[str, dict[str, Any]] = {
@@ -39,6 +38,7 @@ CHOICES: dict[str, dict[str, Any]] = {
     "no real images": {"real_share": 0.0},
     "no drawn scenes": {"real_share": 1.0},
     "a quarter of the steps": {"steps": 250},
+    "the encoder trained along": {"encoder_along": True},
 }
 """Settings of `DecoderConfig` that differ."""
 STEPS = 1000
@@ -56,6 +56,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--development", type=Path, default=Path("development"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--choices", nargs="+", default=list(CHOICES), choices=list(CHOICES))
     parser.add_argument("--table", action="store_true")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
@@ -64,10 +65,10 @@ def main() -> None:
         return
     torch.set_num_threads(1)
     for seed in options.seeds:
-        for choice, settings in CHOICES.items():
+        for choice in options.choices:
             if not any((row["choice"], row["seed"]) == (choice, seed) for row in _rows(options)):
-                decoder = _trained(options, choice, seed, settings)
-                row = {"choice": choice, "seed": seed, "images": _found(options, decoder)}
+                trained = _trained(options, choice, seed, CHOICES[choice])
+                row = {"choice": choice, "seed": seed, "images": _found(options, trained)}
                 with (options.folder / KEPT).open("a") as file:
                     file.write(json.dumps(row) + "\n")
 
@@ -79,25 +80,27 @@ def _rows(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 def _trained(
     options: argparse.Namespace, choice: str, seed: int, settings: dict[str, Any]
-) -> ObjectDecoder:
+) -> TrainedDecoder:
     folder = options.folder / f"{choice.replace(' ', '-')}-{seed}"
     folder.mkdir(exist_ok=True)
     sources = decoder_sources(read_spec(options.start), options.real, folder / "sources.csv")
     network = load_model(options.start).network
     assert isinstance(network, TinyNetwork)
     config = DecoderConfig(sources=sources, **{"steps": STEPS, "seed": seed, **settings})
-    decoder = finish(train_decoder_job(config, network, folder))
-    regions = finish(collect_regions_job(network, decoder, sources, folder, SCORED, seed))
-    train_score(decoder.score, regions, seed)
+    trained = finish(train_decoder_job(config, network, folder))
+    regions = finish(
+        collect_regions_job(trained.network, trained.decoder, sources, folder, SCORED, seed)
+    )
+    train_score(trained.decoder.score, regions, seed)
     for each in folder.glob("regions-*.npz"):
         each.unlink()  # 100 MB
-    return decoder
+    return trained
 
 
-def _found(options: argparse.Namespace, decoder: ObjectDecoder) -> list[dict[str, Any]]:
+def _found(options: argparse.Namespace, trained: TrainedDecoder) -> list[dict[str, Any]]:
     """For each image the shares of its objects found at .75 and .5, and wrong ones for each."""
-    shipped = load_model("tiny")
-    model: Model = replace(shipped, decoder=decoder.float().eval())
+    decoder, network = trained.decoder.float().eval(), trained.network
+    model: Model = replace(load_model("tiny"), decoder=decoder, network=network)
     rows = []
     for source, name in images_of(SOURCES):
         image = read(source, name, options.development)

@@ -64,7 +64,7 @@ def main() -> None:
     network = load_model(options.start).network
     assert isinstance(network, TinyNetwork)
     config = DecoderConfig(sources=sources, steps=options.steps, seed=options.seed)
-    decoder = finish(train_decoder_job(config, network, options.folder))
+    decoder = finish(train_decoder_job(config, network, options.folder)).decoder
     regions = finish(collect_regions_job(network, decoder, sources, options.folder, options.images))
     report = train_score(decoder.score, regions, options.seed)
     print(report)

@@ -1,6 +1,7 @@
 """Training the decoder of all objects: it resumes with the same bits, and learns."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -39,16 +40,29 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoder_training, "LOG_EVERY", 1)
 
 
-def test_training_that_was_stopped_goes_on_as_if_not(tmp_path: Path, network: TinyNetwork) -> None:
-    whole = finish(train_decoder_job(CONFIG, network, tmp_path / "whole"))
-    job = train_decoder_job(CONFIG, network, tmp_path / "parts")
+@pytest.mark.parametrize("along", [False, True])
+def test_training_that_was_stopped_goes_on_as_if_not(
+    tmp_path: Path, network: TinyNetwork, along: bool
+) -> None:
+    config = replace(CONFIG, encoder_along=along)
+    before = {name: each.clone() for name, each in network.state_dict().items()}
+    whole = finish(train_decoder_job(config, network, tmp_path / "whole"))
+    job = train_decoder_job(config, network, tmp_path / "parts")
     next(job)
     (tmp_path / "parts" / "stop").touch()
     for _ in job:
         pass
-    parts = finish(train_decoder_job(CONFIG, network, tmp_path / "parts"))
-    for name, tensor in whole.state_dict().items():
-        assert torch.equal(tensor, parts.state_dict()[name]), name
+    parts = finish(train_decoder_job(config, network, tmp_path / "parts"))
+    for ours, theirs in zip(whole, parts, strict=True):
+        for name, tensor in ours.state_dict().items():
+            assert torch.equal(tensor, theirs.state_dict()[name]), name
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+    moved = {
+        n for n, each in whole.network.state_dict().items() if not torch.equal(each, before[n])
+    }
+    assert bool(moved) == along
+    assert all(name.startswith("image_encoder.") for name in moved)
     rows = [json.loads(row) for row in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [1, 2, 3]
 

@@ -1,9 +1,10 @@
 """Train the decoder of all objects on a frozen foundation: an hour of one core.
 
 The encoder sees crops of real images and of drawn scenes (`object_scenes`); the decoder alone is
-trained, by the loss of `object_targets`, and the average of its weights is the result. A worker
-process draws the crops of the next steps; those of a step depend on seed and number alone, so that
-a resumed training continues like an unbroken one.
+trained, by the loss of `object_targets`, and the average of its weights is the result. For
+comparison a copy of the encoder is trained along. A worker process draws the crops of the next
+steps; those of a step depend on seed and number alone, so that a resumed training continues like an
+unbroken one.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from torch.utils.data import DataLoader, Dataset
 from napari_simmat.models.object_decoder import ObjectDecoder
 from napari_simmat.models.object_targets import MapTargets, map_loss, map_targets
 from napari_simmat.models.tiny import TinyNetwork
+from napari_simmat.models.tiny_encoder import FusedEncoder
 from napari_simmat.progress import Job
 from napari_simmat.training.devices import Devices
 from napari_simmat.training.run_folder import STATE_FILE, RunFolder, read_state
@@ -56,6 +58,8 @@ class DecoderConfig:
         Shares of real scenes, and of the drawn ones those of `object_scenes`.
     learning_rate, weight_decay, average, warmup
         Of `MuonAdamW`; the rate falls to zero as a cosine. The decay of the averaged weights.
+    encoder_along
+        A copy of the encoder is trained, too, at `PRETRAINED_RATE` times the rate.
     """
 
     sources: tuple[RealSource, ...] = ()
@@ -67,6 +71,7 @@ class DecoderConfig:
     weight_decay: float = 0.05
     average: float = 0.998
     warmup: int = 100
+    encoder_along: bool = False
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -113,10 +118,17 @@ class ObjectCrops(Dataset[ObjectBatch]):
         return with_glare(draw)
 
 
+class TrainedDecoder(NamedTuple):
+    """The averaged decoder, and the network whose features it reads."""
+
+    decoder: ObjectDecoder
+    network: TinyNetwork
+
+
 def train_decoder_job(
     config: DecoderConfig, network: TinyNetwork, folder: Path
-) -> Job[ObjectDecoder]:
-    """Train in `folder`, resuming what it holds; returns the averaged decoder.
+) -> Job[TrainedDecoder]:
+    """Train in `folder`, resuming what it holds; `network` stays as it is.
 
     A file called ``stop`` in it ends the training early.
 
@@ -137,7 +149,11 @@ def train_decoder_job(
         if trainer.step < config.steps:
             yield from trainer.run_job()
             trainer.save()
-        return task.averaged
+        encoder = task.averaged.encoder
+        if encoder is not None:
+            network = copy.deepcopy(network)
+            network.image_encoder = encoder
+        return TrainedDecoder(task.averaged.decoder, network)
 
 
 class DecoderTraining:
@@ -146,14 +162,21 @@ class DecoderTraining:
     def __init__(self, config: DecoderConfig, network: TinyNetwork) -> None:
         torch.manual_seed(config.seed)
         self.config = config
-        decoder: nn.Module = ObjectDecoder().train()
-        decoder = decoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload,unused-ignore]
-        assert isinstance(decoder, ObjectDecoder)
-        self.decoder = decoder
-        self.averaged = copy.deepcopy(self.decoder).eval().requires_grad_(False)
-        self.module = _Module(self.decoder, network)
-        ends = (self.decoder.lateral8, self.decoder.head)
-        self.optimizer = MuonAdamW(self.decoder, config.learning_rate, config.weight_decay, ends)
+        network = copy.deepcopy(network).eval().requires_grad_(False)
+        encoder = network.image_encoder if config.encoder_along else None
+        trained: nn.Module = _Trained(ObjectDecoder().train(), encoder)
+        trained = trained.to(memory_format=torch.channels_last)  # type: ignore[call-overload,unused-ignore]
+        assert isinstance(trained, _Trained)
+        self.trained = trained
+        self.averaged = copy.deepcopy(trained).eval().requires_grad_(False)
+        pretrained: list[nn.Parameter] = []
+        if encoder is not None:
+            pretrained = list(encoder.requires_grad_(True).parameters())
+        self.module = _Loss(trained, network)
+        ends = (trained.decoder.lateral8, trained.decoder.head)
+        self.optimizer = MuonAdamW(
+            trained, config.learning_rate, config.weight_decay, ends, pretrained
+        )
         self._crops: Iterator[ObjectBatch] = iter(())
 
     def begin(self, step: int) -> None:
@@ -190,19 +213,19 @@ class DecoderTraining:
 
     @torch.no_grad()
     def average(self, step: int) -> None:
-        """Update the averaged decoder."""
+        """Update the averaged weights."""
         decay = min(self.config.average, (1 + step) / (10 + step))
         ours: list[Tensor] = [*self.averaged.parameters()]
-        theirs: list[Tensor] = [*self.decoder.parameters()]
+        theirs: list[Tensor] = [*self.trained.parameters()]
         torch._foreach_lerp_(ours, theirs, 1 - decay)
 
     def state(self) -> dict[str, Any]:
-        """Both decoders."""
-        return {"decoder": self.decoder.state_dict(), "averaged": self.averaged.state_dict()}
+        """The weights and their average."""
+        return {"trained": self.trained.state_dict(), "averaged": self.averaged.state_dict()}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Continue from what `state` returned."""
-        self.decoder.load_state_dict(state["decoder"])
+        self.trained.load_state_dict(state["trained"])
         self.averaged.load_state_dict(state["averaged"])
 
     def log(self, trainer: Trainer, rate: float, means: Mapping[str, float]) -> dict[str, float]:
@@ -215,18 +238,27 @@ class DecoderTraining:
         return row
 
 
-class _Module(nn.Module):
-    """The decoder as a function from a batch to its loss; the encoder is no part of it."""
+class _Trained(nn.Module):
+    """What is trained: the decoder, and a copy of the encoder unless that is frozen (None)."""
 
-    def __init__(self, decoder: ObjectDecoder, network: TinyNetwork) -> None:
+    def __init__(self, decoder: ObjectDecoder, encoder: FusedEncoder | None) -> None:
         super().__init__()
         self.decoder = decoder
-        self._frozen = (network.eval().requires_grad_(False),)
+        self.encoder = encoder
+
+
+class _Loss(nn.Module):
+    """What is trained, as a function from a batch to its loss; the network is no part of it."""
+
+    def __init__(self, trained: _Trained, network: TinyNetwork) -> None:
+        super().__init__()
+        self.trained = trained
+        self._network = (network,)
 
     def forward(self, batch: ObjectBatch) -> tuple[Tensor, dict[str, float]]:
-        [network] = self._frozen
+        [network] = self._network
         with torch.autocast("cpu", torch.bfloat16):
-            with torch.no_grad():
+            with torch.set_grad_enabled(self.trained.encoder is not None):
                 encoded = network.features(batch.images)
-            found = self.decoder(encoded)
+            found = self.trained.decoder(encoded)
         return map_loss(found.maps, batch.targets)
