@@ -324,8 +324,8 @@ class Walk:
 
     def go_back(self) -> None:
         folder = self.window.tab.image_folder
-        if self._is_open(folder._opened):
-            self._choose(folder._opened.layer.name)
+        if self._is_open(folder.in_hand.read):
+            self._choose(folder.in_hand.read.layer.name)
 
     def open_folder(self) -> None:
         at, held = self.open_one, self._is_held()
@@ -343,7 +343,7 @@ class Walk:
 
     def remove_image(self) -> None:
         """Remove the folder's image from the viewer by hand."""
-        opened = self.window.tab.image_folder._opened
+        opened = self.window.tab.image_folder.in_hand.read
         if self._is_open(opened):
             self.window.viewer.layers.remove(opened.layer)
             self.window.idle()

@@ -464,8 +464,9 @@ class SegmentTab(SegmentForm):
         self.controller.set_subject(choice.model, None, None, frozenset())
         if (self.image_folder.busy or self.image_folder.asks) and not images:
             return  # it says which image it opens, or asks
-        if self.image_folder.problem and not images:
-            self.workspace.fail(self.image_folder.problem)
+        unreadable = self.image_folder.in_hand.problem
+        if unreadable and not images:
+            self.workspace.fail(unreadable)
             return
         if not images:
             problem = " ".join(filter(None, [problem, self._kept]))

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 from napari.layers import Layer
@@ -32,6 +32,7 @@ from napari_simmat.widgets.segment.folder.folder_images import (
     open_image_job,
 )
 from napari_simmat.widgets.segment.folder.folder_review import SeenImages
+from napari_simmat.widgets.segment.folder.folder_state import FolderState, ImageInHand
 from napari_simmat.widgets.segment.layers import outputs
 from napari_simmat.widgets.segment.layers.open_images import LayerSession
 from napari_simmat.widgets.segment.work.autosave import Autosave, Recovery, Snapshot
@@ -76,13 +77,8 @@ OLDER = (
 OTHER_SHAPE = "{} has {} pixels, but {} has {}: move or replace it."
 
 
-_KEPT = (
-    *("images", "number", "problem", "_done", "_seen", "_older", "_output", "by_score"),
-    *("_unrestored", "_unsaved", "_new", "_is_empty"),
-)
-"""What the next tab goes on with."""
-left_by_closed_tabs: WeakKeyDictionary[Layer, dict[str, Any]] = WeakKeyDictionary()
-"""What a closed tab has left of its folder, by the layer of the image that is open."""
+left_by_closed_tabs: WeakKeyDictionary[Layer, FolderState] = WeakKeyDictionary()
+"""How far a closed tab went through its folder, by the layer of the image in hand."""
 
 
 class _Saving(NamedTuple):
@@ -113,16 +109,8 @@ class ImageFolder(QObject):
 
     Attributes
     ----------
-    images
-        The list.
-    number
-        Index of the current image; -1 for none.
-    problem
-        Why the current image cannot be opened, or empty.
     asks
         Whether the user is asked what the files of a folder are.
-    by_score
-        Whether those of which the model was least certain come first.
     """
 
     status = Signal(object)
@@ -150,19 +138,10 @@ class ImageFolder(QObject):
         self._service = inference.service
         self._exporter, self._autosave, self._recovery = exporter, autosave, recovery
         self._is_held, self._encodes_ahead = is_held, encodes_ahead
-        self.images: Sequence[FolderImage] = ()
-        self.number = -1
-        self.problem = ""
-        self._done: set[int] = set()
-        self._seen = SeenImages()
-        self._older: dict[str, None] = {}
-        self._output: Path | None = None  # of the batch whose images these are
-        self.by_score = self.asks = False
-        self._opened: ReadImage | None = None
-        self._unrestored = ""
-        self._unsaved = self._new = self._is_empty = False
-        self._saving: _Saving | None = None
-        self._ready: ReadImage | None = None
+        self._state = FolderState()
+        self.asks = False
+        self._saving: _Saving | None = None  # None unless the image in hand is being written
+        self._ready: ReadImage | None = None  # the next image, if it was read ahead
         self.worker = Worker("simmat-opening")
         self._listing = BackgroundJob(self.worker, parent=self)
         self._listing.returned.connect(self._take)
@@ -197,6 +176,26 @@ class ImageFolder(QObject):
         return self._saving is not None or is_opening
 
     @property
+    def images(self) -> Sequence[FolderImage]:
+        """The list."""
+        return self._state.images
+
+    @property
+    def number(self) -> int:
+        """Index of the current image; -1 for none."""
+        return self._state.number
+
+    @property
+    def by_score(self) -> bool:
+        """Whether images of which the model was least certain come first."""
+        return self._state.by_score
+
+    @property
+    def in_hand(self) -> ImageInHand:
+        """What is known of the current image."""
+        return self._state.in_hand
+
+    @property
     def current(self) -> FolderImage | None:
         """The image that is open, or could not be opened."""
         return self.images[self.number] if 0 <= self.number < len(self.images) else None
@@ -205,21 +204,24 @@ class ImageFolder(QObject):
         """Where the list stands, e.g. ``3 of 10, 3 seen, 2 done``."""
         if self.current is None:
             return ""
-        parts = [f"{self.number + 1} of {len(self.images)}", f"{len(self._seen)} seen"]
-        parts += [f"{len(self._done)} done", self._seen.left()]
+        state = self._state
+        parts = [f"{self.number + 1} of {len(self.images)}", f"{len(state.seen)} seen"]
+        parts += [f"{len(state.done)} done", state.seen.left()]
         return f"{', '.join(filter(None, parts))} · {self.current.name}"
 
     @property
     def older(self) -> str:
         """Which files of the batch are older than the corrections, in a sentence; or empty."""
-        names = list(self._older)
+        names = list(self._state.older)
         more = [f"and {len(names) - _NAMED} more"] if len(names) > _NAMED else []
         return OLDER.format(format_list([*names[:_NAMED], *more])) if names else ""
 
     def release(self) -> None:
         """Stop listing, reading and encoding; the next tab goes on where this one was."""
-        if self._opened is not None and self._opened.layer in self._workspace.viewer.layers:
-            left_by_closed_tabs[self._opened.layer] = {name: getattr(self, name) for name in _KEPT}
+        read = self.in_hand.read
+        if read is not None and read.layer in self._workspace.viewer.layers:
+            self.in_hand.read = None  # it holds the layer, which may be removed
+            left_by_closed_tabs[read.layer] = self._state
         for job in (self._listing, self._opening, self._reading, self._encoding):
             job.cancel()
         self.worker.close()
@@ -228,9 +230,8 @@ class ImageFolder(QObject):
         """Go on with the list of a closed tab whose image is still open."""
         for layer in self._workspace.viewer.layers:
             if left := left_by_closed_tabs.pop(layer, None):
-                for name, value in left.items():
-                    setattr(self, name, value)
-                self._opened = ReadImage(self.images[self.number], layer)
+                self._state = left
+                self.in_hand.read = ReadImage(self.images[self.number], layer)
 
     # ---------------------------------------------------------------------- the list
 
@@ -238,7 +239,7 @@ class ImageFolder(QObject):
         """Take the images of a folder, and open the first that is not done."""
         if folder and not self.busy:
             path = Path(folder).expanduser()
-            self._output = None
+            self._state.output = None
             self._list(lambda: list_folder_job(path, self.by_score))
 
     def choose_plan(self, plan: Plan | None) -> None:
@@ -250,12 +251,12 @@ class ImageFolder(QObject):
                 FolderImage(one.image, one.files.labels.parent, number)
                 for number, one in enumerate(plan.tasks)
             ]
-            self._output = plan.output
+            self._state.output = plan.output
             self._list(lambda: look_for_results_job(images, self.by_score))
 
     def order(self, by_score: bool) -> None:
         """Order the list anew, and open its first image that is not done, else its first."""
-        self.by_score = by_score
+        self._state.by_score = by_score
         if (images := self.images) and not self.busy:
             self._list(lambda: look_for_results_job(images, by_score))
 
@@ -312,14 +313,15 @@ class ImageFolder(QObject):
         if is_empty and session is not None and not image.is_done and not session.prompt_state:
             self.mark_empty()
             return
-        self._unsaved = self._unsaved or not image.is_done
+        in_hand = self.in_hand
+        in_hand.is_unsaved = in_hand.is_unsaved or not image.is_done
         self.go(1)
 
     def go_on(self) -> None:
         """Open the next image that nobody has seen; behind the last the first."""
         count = len(self.images)
         others = ((self.number + step) % count for step in range(1, count))
-        unseen = next((number for number in others if number not in self._seen), None)
+        unseen = next((number for number in others if number not in self._state.seen), None)
         if unseen is None:
             self._say(ALL_SEEN)
         else:
@@ -336,7 +338,7 @@ class ImageFolder(QObject):
         if self.busy or self.current is None:
             return
         if session is None or session is not self._workspace.session:
-            self._fail(self.problem or NOT_CHOSEN.format(self.current.name))
+            self._fail(self.in_hand.problem or NOT_CHOSEN.format(self.current.name))
             return
         has_objects = session.editor is not None and bool(session.editor.labels)
         if has_objects or any(view.prompt_state for view in session.views.values()):
@@ -347,31 +349,37 @@ class ImageFolder(QObject):
         except ValueError as error:
             self._fail(f"{error}.")
             return
-        self._unsaved = self._is_empty = True
+        self.in_hand.is_unsaved = True
+        self.in_hand.is_empty = True
         self.go(1)
 
     def _move_to(self, number: int, listed: ImageList | None = None) -> None:
         """Close the current image, and open another, of a new list if there is one."""
         self._close()
         if listed is not None:
-            self.images, self._done, self._ready = listed.images, listed.done, None
-            self._older = {}
-            self._seen = SeenImages([str(image.results / image.name) for image in listed.images])
-            if self._output is not None:  # a batch is looked over from its first image
-                unseen = (n for n in range(len(self.images)) if n not in self._seen)
+            self._ready = None
+            self._state = FolderState(
+                images=listed.images,
+                done=listed.done,
+                seen=SeenImages([str(image.results / image.name) for image in listed.images]),
+                output=self._state.output,
+                by_score=self._state.by_score,
+            )
+            if self._state.output is not None:  # a batch is looked over from its first image
+                unseen = (n for n in range(len(self.images)) if n not in self._state.seen)
                 number = next(unseen, number)
         self._open(number)
 
     def _save(self, then: Callable[[], object]) -> None:
         """Save what was done to the current image, and call `then`; neither if that fails."""
-        image = self.current
+        image, unrestored = self.current, self.in_hand.unrestored
         session = self._session()
         if session is self._workspace.session and self._is_held():
             self._fail(DRAFTS_FIRST)
         elif image is None or session is None or not self._is_worked_on(session, image):
             then()
-        elif self._unrestored:
-            self._fail(NOT_REPLACED.format(self._unrestored, image.name))
+        elif unrestored:
+            self._fail(NOT_REPLACED.format(unrestored, image.name))
         elif not self._autosave.has_file(session) and any(
             view.prompt_state for view in session.views.values()
         ):
@@ -383,7 +391,7 @@ class ImageFolder(QObject):
             geometry, editor, axis = session.geometry, session.editor, session.time_axis
             is_shown = session is self._workspace.session
             values = self._workspace.viewed_image() if is_shown else None
-            follow = partial(_follow_job, image, self._output)
+            follow = partial(_follow_job, image, self._state.output)
             task = self._exporter.save(
                 path, geometry, editor, names, snapshot.text, axis, values, follow
             )
@@ -394,23 +402,24 @@ class ImageFolder(QObject):
         """Whether there is something to save."""
         logged = self._autosave.has_file(session)
         changed = self._autosave.has_changed(session) if logged else len(session.history) > 0
-        if not (changed or self._unsaved):
+        if not (changed or self.in_hand.is_unsaved):
             return False
+        is_empty = self.in_hand.is_empty
         has_objects = session.editor is not None and bool(session.editor.labels)
         prompts = any(view.prompt_state for view in session.views.values())
-        return has_objects or prompts or bool(session.drafts) or self._is_empty or image.is_done
+        return has_objects or prompts or bool(session.drafts) or is_empty or image.is_done
 
     def _on_saved(self, task: WorkerTask) -> None:
         saving = self._saving
         if saving is not None and task is saving.task:
             self._saving = None
             self._autosave.mark_saved(saving.snapshot)
-            self._done.add(self.number)
+            self._state.done.add(self.number)
             saving.then()
             self.changed.emit()
 
     def _on_older(self, paths: Sequence[Path]) -> None:
-        self._older.update(dict.fromkeys(path.name for path in paths))
+        self._state.older.update(dict.fromkeys(path.name for path in paths))
         self.changed.emit()
 
     def _on_not_saved(self, task: WorkerTask, _: str) -> None:
@@ -420,18 +429,20 @@ class ImageFolder(QObject):
 
     def _session(self) -> LayerSession | None:
         """The session of the current image; None if it is not chosen yet."""
-        if self._opened is None:
+        read = self.in_hand.read
+        if read is None:
             return None
-        key, session = layer_key(self._opened.layer), self._workspace.session
+        key, session = layer_key(read.layer), self._workspace.session
         known = [] if session is None else [session, *self._workspace.sessions.others(session)]
         return next((each for each in known if key in each.layers), None)
 
     def _close(self) -> None:
         """Remove the layers of the current image."""
         self._encoding.cancel()
-        session, opened, self._opened = self._session(), self._opened, None
+        session, opened = self._session(), self.in_hand.read
         if opened is None:
             return
+        self.in_hand.read = None
         # The image goes first: its session is closed then, and the objects are not missed.
         if session is not None:
             self._autosave.discard(session)
@@ -448,9 +459,8 @@ class ImageFolder(QObject):
     # ----------------------------------------------------------------------- opening
 
     def _open(self, number: int) -> None:
-        self.number, self._unrestored = number, ""
-        self._unsaved = self._new = self._is_empty = False
-        self.problem = ""
+        self._state.number = number
+        self._state.in_hand = ImageInHand()
         image = self.images[number]
         ready = self._ready
         self._reading.cancel()
@@ -462,9 +472,9 @@ class ImageFolder(QObject):
         self.changed.emit()
 
     def _show(self, opened: ReadImage) -> None:
-        self._opened = opened
         self._ready = None
-        self._new = True
+        self.in_hand.read = opened
+        self.in_hand.is_new = True
         viewer = self._workspace.viewer
         for other in self._workspace.images:  # it may cover little of them, or lie elsewhere
             other.visible = False
@@ -478,21 +488,22 @@ class ImageFolder(QObject):
         if image is not None:
             name = image.name
             text = reason if name in reason else UNREADABLE.format(name, reason)
-            self.problem = f"{text} {SKIPS_IT}"
-            self._fail(self.problem)
+            self.in_hand.problem = f"{text} {SKIPS_IT}"
+            self._fail(self.in_hand.problem)
 
     def _on_subject(self) -> None:
         """Restore the work on an image as soon as it is chosen."""
-        session = self._workspace.session
-        if self._new and session is not None and session is self._session():
-            self._new = False
-            self._seen.add(self.number)
+        session, state = self._workspace.session, self._state
+        if state.in_hand.is_new and session is not None and session is self._session():
+            state.in_hand.is_new = False
+            state.seen.add(self.number)
             session.home = home_of(self.images[self.number].results)
             self._restore(session)
             self.changed.emit()
 
     def _restore(self, session: LayerSession) -> None:
-        opened = self._opened
+        in_hand = self.in_hand
+        opened = in_hand.read
         assert opened is not None
         image, identity = opened.image, self._autosave.image(session)
         log = left_over(identity, session.home)
@@ -500,9 +511,9 @@ class ImageFolder(QObject):
         if saved.exists() and (log is None or log.stat().st_mtime < saved.stat().st_mtime):
             log = _copied(saved, identity, session.home)
         elif log is not None:
-            self._unsaved = True
+            in_hand.is_unsaved = True
         if log is not None:
-            self._unrestored = saved.name
+            in_hand.unrestored = saved.name
             self._recovery.start(log)
         elif opened.labels is not None or opened.problem:
             self._restore_labels(session, opened)
@@ -516,7 +527,7 @@ class ImageFolder(QObject):
             shapes = format_shape(labels.shape), format_shape(shape)
             problem = OTHER_SHAPE.format(image.labels.name, shapes[0], image.name, shapes[1])
         if problem or labels is None:
-            self._unrestored = opened.image.labels.name
+            self.in_hand.unrestored = opened.image.labels.name
             self._fail(problem)
             return
         layer = outputs.new_objects(self._workspace.viewer, session.geometry, labels)
@@ -529,7 +540,7 @@ class ImageFolder(QObject):
 
     def _on_restored(self, session: LayerSession) -> None:
         if session is self._session():
-            self._unrestored = ""
+            self.in_hand.unrestored = ""
         self.changed.emit()
 
     # ------------------------------------------------------------------------- ahead
