@@ -21,7 +21,6 @@ from napari_simmat.annotation.prompt_state import (
 from napari_simmat.annotation.session_file import AutosaveFile, image_of, lock_of
 from napari_simmat.annotation.session_lines import (
     BEYOND_IMAGE,
-    TOO_COSTLY,
     AdaptedModelFile,
     SessionHeader,
     begin_lines_job,
@@ -32,7 +31,6 @@ from napari_simmat.annotation.session_replay import (
     OTHER_SHAPE,
     OTHER_VERSION,
     OTHER_VIEW,
-    TOO_MANY_LAYERS,
     replay_job,
     replayed,
 )
@@ -217,8 +215,6 @@ def test_a_line_keeps_all_values_of_a_command(tmp_path):
         (HEADER + '{"what": "do", "value": 3}\n', "line 2, cannot be read: do must be a table"),
         (HEADER + '{"what": "run", "value": 3}\n', "line 2"),
         (HEADER + line_of("undo") + line_of("begin", (1,)), "line 3, cannot be read: begin must"),
-        (HEADER + "".join(line_of("anew", (str(n), ())) for n in range(101)), TOO_MANY_LAYERS),
-        (HEADER + line_of("begin", ("a", WHOLE)) * 9000, TOO_COSTLY),
         (
             HEADER + line_of("begin", ("a", WHOLE)).replace("5, 60, 80", "5, 60000, 80"),
             BEYOND_IMAGE,

@@ -18,11 +18,6 @@ from napari_simmat.io.plain import Special, from_plain, to_plain
 from napari_simmat.progress import Job, Progress
 
 FORMAT, VERSION = "napari-simmat session", 1
-_FREE_STEPS, _STEPS_PER_VOXEL = 1 << 27, 512
-"""What a replay may touch: so many voxels, and so many for each voxel of the image. A day's work
-does not; a file of a kilobyte can ask for more.
-"""
-TOO_COSTLY = "it changes far more than any work on an image of this size does; its file is damaged"
 BEYOND_IMAGE = "a mask is larger than the image, or not whole"
 
 
@@ -96,26 +91,18 @@ _ENCODE: Special = {
 
 
 class LineDecoder:
-    """Decodes values of a file, and counts what they and their replay cost.
+    """Decodes values of a file.
 
-    A small file can unpack to any size and repeat any edit, so nothing is allocated before it is
-    known to fit the image.
+    A small value can unpack to any size, so none is unpacked beyond what fits the image.
     """
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.voxels = math.prod(shape)
-        self._left = _FREE_STEPS + _STEPS_PER_VOXEL * self.voxels
         self._plain: dict[type, Callable[[Any], Any]] = {
             bytes: self._unpacked, np.ndarray: self._array, float: _decode_number,
             Prompt: lambda values: Prompt.from_plain(values, self.voxels),
         }  # fmt: skip
         self.special: Special = {**self._plain, ObjectMask: self._mask}
-
-    def spend(self, steps: int) -> None:
-        """Count voxels or bytes that are touched; ValueError beyond all that is plausible."""
-        self._left -= steps
-        if self._left < 0:
-            raise ValueError(TOO_COSTLY)
 
     def _unpacked(self, text: str) -> bytes:
         unpacking = zlib.decompressobj()
@@ -125,7 +112,6 @@ class LineDecoder:
             raise ValueError(f"Packed values are damaged ({error}).") from None
         if not unpacking.eof:
             raise ValueError("Packed values are larger than any mask.")
-        self.spend(len(data))
         return data
 
     def _array(self, values: dict[str, Any]) -> np.ndarray:
@@ -140,7 +126,6 @@ class LineDecoder:
         whole = min(mask.shape, default=0) > 0 and min(mask.corner, default=0) >= 0
         if not whole or size > self.voxels or len(mask.bits) != -(-size // 8):
             raise ValueError(BEYOND_IMAGE)
-        self.spend(size)
         return mask
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +27,6 @@ from napari_simmat.io.plain import from_plain
 from napari_simmat.progress import Job, Progress, finish
 
 _MAX_BYTES = 1 << 30
-_MAX_LAYERS = 100
 _FOREIGN = (
     ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError,
     ArithmeticError, MemoryError,
@@ -36,7 +34,6 @@ _FOREIGN = (
 """What reading a foreign line can raise."""
 OTHER_VERSION = "It was written by another version of napari-simmat; open it with that one."
 OTHER_SHAPE = "It belongs to an image of another shape; open that one."
-TOO_MANY_LAYERS = "it has more than 100 labels layers; its file is damaged"
 BAD_DRAFT = "a draft does not lie on one plane of the image"
 OTHER_VIEW = "its prompts are in a view that the image does not have"
 NO_SESSION = "It is not a session of napari-simmat."
@@ -86,8 +83,8 @@ def replay_job(path: Path, shape: tuple[int, ...]) -> Job[Replayed]:
     Raises
     ------
     ValueError
-        If it is no such file, of another image, or asks for far more than any work on this one;
-        one sentence says why. A last line that was cut off is ignored.
+        If it is no such file, of another image, or damaged; one sentence says why. A last line that
+        was cut off is ignored.
     """
     size = path.stat().st_size
     if size > _MAX_BYTES:
@@ -150,7 +147,6 @@ class _Replay:
     def anew(self, value: tuple[str, tuple[int, ...]]) -> None:
         key, kept = value
         self._labels(key)[...] = 0  # lines with its new content follow
-        self._decoder.spend(self._decoder.voxels)
         entries = self._state.entries.get(key, {})
         self._state.entries[key] = {label: entries[label] for label in kept if label in entries}
 
@@ -235,7 +231,6 @@ class _Replay:
         if edit is None:
             return
         labels = self._labels(edit.layer, edit.patches)
-        self._decoder.spend(sum(math.prod(patch.mask.shape) for patch in edit.patches))
         for patch in reversed(edit.patches) if back else edit.patches:
             patch.replay(labels, back=back)
         register = ObjectRegister()
@@ -247,15 +242,12 @@ class _Replay:
         layers = self._state.labels
         labels = layers.pop(key, None)  # put back as the last one below
         if labels is None:
-            if len(layers) >= _MAX_LAYERS:
-                raise ValueError(TOO_MANY_LAYERS)
             labels = np.zeros(self._state.header.shape, np.int32)
         values: list[np.ndarray] = []
         for patch in patches:
             values += [np.asarray(patch.before), np.asarray(patch.after)]
         if any(array.max() > np.iinfo(labels.dtype).max for array in values):
             is_unsigned = any(array.dtype == np.uint64 for array in values)
-            self._decoder.spend(self._decoder.voxels)
             labels = labels.astype(np.uint64 if is_unsigned else np.int64)
         layers[key] = labels
         return labels
