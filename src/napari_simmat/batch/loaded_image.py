@@ -280,7 +280,9 @@ def load_task(task: SegmentTask, config: SegmentConfig) -> LoadedImage:
     return replace(loaded, sha256=loaded.image.sha256(), seconds=time.monotonic() - start)
 
 
-def check_task(task: SegmentTask, config: SegmentConfig, inputs: InputChannels | None) -> str:
+def check_task(
+    task: SegmentTask, config: SegmentConfig, inputs: InputChannels | None
+) -> tuple[LoadedImage, str]:
     """Find out what a run would refuse, without the model, and without hashing the image.
 
     Parameters
@@ -292,8 +294,8 @@ def check_task(task: SegmentTask, config: SegmentConfig, inputs: InputChannels |
 
     Returns
     -------
-    str
-        The levels of a pyramid, and what a run would remark.
+    tuple of LoadedImage and str
+        The image, and the levels of a pyramid and what a run would remark.
 
     Raises
     ------
@@ -308,7 +310,7 @@ def check_task(task: SegmentTask, config: SegmentConfig, inputs: InputChannels |
     whole, part = loaded.image, loaded.config.part
     if part:  # of which no other level is kept
         whole = open_image(task.image, lazy_above=0, in_parts=True)
-    return " ".join(filter(None, (levels_note(whole, part), loaded.note)))
+    return loaded, " ".join(filter(None, (levels_note(whole, part), loaded.note)))
 
 
 def _open_task(

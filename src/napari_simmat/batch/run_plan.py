@@ -9,7 +9,7 @@ from napari_simmat.batch.cluster import run_on_cluster_job
 from napari_simmat.batch.folder_lock import lock_folder_job
 from napari_simmat.batch.loaded_image import OpenedImage, check_task
 from napari_simmat.batch.plan import Plan, SegmentConfig
-from napari_simmat.batch.segment_image import TaskOutcome
+from napari_simmat.batch.segment_image import TaskOutcome, check_resumed
 from napari_simmat.batch.sharing import Share, join_job
 from napari_simmat.batch.summary import write_summary
 from napari_simmat.batch.tasks import failed_outcome, run_tasks_job
@@ -112,7 +112,9 @@ def check_plan_job(
     for number, task in enumerate(plan.tasks):
         yield Progress(number, len(plan.tasks), f"checking {task.name}")
         try:
-            remark = check_task(task, config, None if spec is None else spec.inputs)
+            loaded, remark = check_task(task, config, None if spec is None else spec.inputs)
+            if plan.existing == "resume" and spec is not None:
+                check_resumed(loaded, spec)
             if remarks is not None and remark:
                 remarks[task.name] = remark
         except Exception as error:  # as in a run, readers raise anything

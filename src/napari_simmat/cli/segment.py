@@ -52,6 +52,9 @@ MANY_IMAGES = (
     "channel_files."
 )
 DEFAULTS_TAKEN = "{} by {}, into {} (--prompts, --model and --output change that)."
+TABLES_STAY = (
+    "What an earlier run wrote into the folder, its summary and tables included, is as it was."
+)
 _NOUNS = {"auto": "Everything", "same-stem": "The prompts beside each image"}
 DEFAULT_SEGMENT_CHANNELS = SegmentChannelOptions()
 DEFAULT_FILES = FileOptions()
@@ -428,6 +431,8 @@ def _print_summary(
         terminal.say(f"{done} of {pluralize(total, 'image')} segmented. Summary:", style="bold")
         for path in summary_files(planned):
             terminal.say(f"  {path}")
+        if not done:
+            terminal.note(TABLES_STAY)
     if without := sum(outcome.is_in_pixels for outcome in outcomes):
         terminal.say(in_pixels(without))
     for name in dict.fromkeys(one.better_model for one in outcomes if one.better_model):
