@@ -365,7 +365,7 @@ def _read(path: Path, opened: OpenedImage) -> _Objects:
             notes=(*found.notes, *overlap),
         )
     file = read_labels(path)
-    labels = labels_of_shape(file, opened.shape, image.path.name)
+    labels = labels_of_shape(file, opened.shape, image.path.name, opened.axes)
     here, there = image.world, file.world
     lies_elsewhere = here is not None and there is not None and not here.agrees(there, opened.shape)
     known = label_properties(path)

@@ -326,6 +326,7 @@ class BatchForm(QWidget):
         self.stated["pixel_size"].setPlaceholderText("as in the files; 0.5, or height,width")
         self.stated["unit"].setPlaceholderText("um, nm, mm, ...")
         self.stated["axes"].setPlaceholderText("as in the files; TYX for a film")
+        self.stated["plane"].setPlaceholderText("all; Z=12 for one, Z=max for a projection")
         self.first = text_label("muted")
         self.prompts = ComboBox()
         self.prompts.addItems(PROMPTS)
@@ -444,7 +445,9 @@ class BatchForm(QWidget):
         boxes, stated, slides, table, cluster = (QWidget() for _ in range(5))
         vbox(*(self.files[kind] for kind in (*EXTRAS, "report")), parent=boxes, indent=INDENT)
         self.also = CollapsibleSection("Additional outputs", boxes)
-        self.stated.add_rows(form_rows(parent=stated, indent=INDENT), "pixel_size", "unit", "axes")
+        self.stated.add_rows(
+            form_rows(parent=stated, indent=INDENT), "pixel_size", "unit", "axes", "plane"
+        )
         self.slides.add_rows(form_rows(parent=slides, indent=INDENT))
         self.table.add_rows(form_rows(parent=table, indent=INDENT))
         self.cluster.add_rows(form_rows(parent=cluster, indent=INDENT), "scheduler")
