@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from napari_simmat.batch.plan import Plan, SegmentConfig
     from napari_simmat.batch.segment_image import TaskOutcome
     from napari_simmat.engine.settings import ChannelSelection
+    from napari_simmat.io.description import ImageDescription
     from napari_simmat.progress import Job, Progress
 
 
@@ -379,18 +380,23 @@ def _planned(
 def _check(terminal: Terminal, planned: Plan, config: SegmentConfig) -> dict[str, Any]:
     """A dry run: say what a run would refuse; the same as values."""
     from napari_simmat.batch.run_plan import check_plan_job, models_that_fit
+    from napari_simmat.io.plain import to_plain
 
     remarks: dict[str, str] = {}
-    problems = terminal.watch(check_plan_job(planned, config, remarks))
+    images: dict[str, ImageDescription] = {}
+    problems = terminal.watch(check_plan_job(planned, config, remarks, images))
+    for name, image in images.items():
+        terminal.say(f"{name}: {image.sentence}")
     for name, remark in remarks.items():
         terminal.note(f"{name}: {remark}")
     for problem in problems.values():
         terminal.complain(problem)
-    for image in list(problems)[:1]:
+    for first in list(problems)[:1]:
         with suppress(ValueError, OSError):  # as its problem says
-            if sentence := models_that_fit(Path(image), config.selection):
+            if sentence := models_that_fit(Path(first), config.selection):
                 terminal.note(sentence)
-    return {**planned.to_plain(), "problems": problems, "remarks": remarks}
+    described = {name: to_plain(each) for name, each in images.items()}
+    return {**planned.to_plain(), "problems": problems, "remarks": remarks, "images": described}
 
 
 def _watch(

@@ -11,7 +11,7 @@ from qtpy.QtCore import QModelIndex, Qt, Signal
 from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableView, QWidget
 
-from napari_simmat._text import format_shape, pluralize
+from napari_simmat._text import pluralize
 from napari_simmat.batch.inputs import AUTO, SAME_STEM, folder_beside
 from napari_simmat.batch.options import (
     EXTRAS,
@@ -415,11 +415,7 @@ class BatchForm(QWidget):
             self.channels.set_value(sources)
         self.channels.blockSignals(False)
         if first is not None:
-            shape = format_shape(first.shape)
-            count = pluralize(first.count, "channel")
-            named = f" ({', '.join(first.names[:12])})" if first.names else ""
-            levels = f"; {first.levels}" if first.levels else ""
-            self.first.setText(f"{first.name}: {shape}, {count}{named}{levels}")
+            self.first.setText(first.about)
         else:
             self.first.setText(remark)
         self._show()
