@@ -7,6 +7,7 @@ import zarr
 from napari_simmat import segment_folder
 from napari_simmat.batch.nested import NESTED_PART, NESTED_PROMPTS, both_plans, inner_plan
 from napari_simmat.batch.plan import plan
+from napari_simmat.engine.settings import AutomaticSettings
 from napari_simmat.io.part import ImagePart
 from napari_simmat.io.readers import read_labels
 from tests.cli.test_segment_nested import CENTERS, WITH_NUCLEUS, draw
@@ -81,3 +82,27 @@ def test_labels_inside_an_image_are_those_of_the_outer_objects(tmp_path):
     )
     assert "inside" in outer.tasks[0].files.extras
     assert "inside" not in inner_plan(outer).tasks[0].files.extras
+
+
+def test_tables_of_children_keep_what_lies_in_the_folder(tmp_path):
+    """Refused images, and those of an earlier run, keep their rows."""
+    images, out = tmp_path / "images", tmp_path / "out"
+    images.mkdir()
+    for name in ("a", "b"):
+        draw(images / f"{name}.ome.tif")
+    how = {"channels": ["membrane"], "children": ["DAPI"], "progress": False}
+    segment_folder(images, out, **how)
+    tables = [out / "simmat-parents.csv", out / "simmat-children.csv"]
+    before = [table.read_text() for table in tables]
+    again = segment_folder(
+        images, out, **how, existing="resume", automatic=AutomaticSettings(quality=0.4)
+    )
+    assert len(again.failed) == 2
+    assert [table.read_text() for table in tables] == before
+    more = tmp_path / "more"
+    more.mkdir()
+    for name in ("c", "d"):
+        draw(more / f"{name}.ome.tif")
+    segment_folder(more, out, **how)
+    for table, text in zip(tables, before, strict=True):
+        assert set(text.splitlines()) < set(table.read_text().splitlines())

@@ -22,7 +22,7 @@ from napari_simmat.batch.folder_lock import LOCK, WAITING, WORK
 from napari_simmat.batch.inputs import find_inputs
 from napari_simmat.batch.outputs import recover_partial, write_result
 from napari_simmat.batch.plan import Plan, SegmentConfig, plan
-from napari_simmat.batch.run_plan import REMOVED, run_plan_job
+from napari_simmat.batch.run_plan import REMOVED, check_plan_job, run_plan_job
 from napari_simmat.batch.segment_image import TaskOutcome, segment_loaded_job
 from napari_simmat.batch.summary import (
     ALL_OBJECTS,
@@ -419,3 +419,110 @@ def test_summary_of_one_image_is_written_if_asked(data, tmp_path):
             run_plan_job(plan([data / "a.tif"], output=out, prompts="auto", report=report), CONFIG)
         )
         assert (out / SUMMARY_PAGE).exists() == report
+
+
+def other_settings(folder: Path, out: Path, existing: str, **changes: Any) -> list[TaskOutcome]:
+    made = plan(find_inputs([folder]), output=out, prompts="auto", existing=existing)
+    return finish(run_plan_job(made, replace(CONFIG, **changes)))
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def two(tmp_path):
+    """A folder of two images, segmented into ``out``."""
+    folder = tmp_path / "two"
+    folder.mkdir()
+    for name, top in (("a.tif", 0), ("b.tif", 30)):
+        tifffile.imwrite(folder / name, coins()[top : top + 90, 20:150])
+    other_settings(folder, tmp_path / "out", "refuse")
+    return folder
+
+
+@pytest.mark.parametrize("existing", ["resume", "overwrite", "refuse"])
+def test_summary_stays_where_no_image_was_segmented(two, tmp_path, existing):
+    out = tmp_path / "out"
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    if existing != "resume":  # resuming refuses other settings
+        for path in two.iterdir():
+            path.write_text("this is no image")
+        if existing == "refuse":
+            for path in list(two.iterdir()):
+                path.rename(two / f"other_{path.name}")
+    changed = AutomaticSettings(object_side=20)
+    outcomes = other_settings(two, out, existing, automatic=changed)
+    assert [one.status for one in outcomes] == ["failed"] * 2
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_summary_keeps_the_objects_of_refused_images(two, tmp_path):
+    out = tmp_path / "out"
+    before = rows_of(out / ALL_OBJECTS)
+    tifffile.imwrite(two / "c.tif", coins()[60:150, 20:150])
+    changed = AutomaticSettings(quality=0.4)
+    outcomes = other_settings(two, out, "resume", automatic=changed)
+    assert [one.status for one in outcomes] == ["failed", "failed", "written"]
+    after = rows_of(out / ALL_OBJECTS)
+    assert [row for row in after if row["image"] != "c.tif"] == before
+    assert any(row["image"] == "c.tif" for row in after)
+    rows = rows_of(out / SUMMARY_TABLE)
+    counts = [sum(row["image"] == name for row in before) for name in ("a.tif", "b.tif")]
+    assert [row["state"] for row in rows] == ["failed", "failed", "done"]
+    assert [int(row["objects"]) for row in rows[:2]] == counts
+    assert [row["labels"] for row in rows[:2]] == ["a_labels.tif", "b_labels.tif"]
+    assert all("was made differently" in row["message"] for row in rows[:2])
+    page = (out / SUMMARY_PAGE).read_text("utf-8")
+    assert page.count('<img alt="" src="data:image/png;base64,') == 3
+
+
+def test_summary_keeps_images_of_an_earlier_run(two, tmp_path):
+    out, more = tmp_path / "out", tmp_path / "more"
+    before = rows_of(out / ALL_OBJECTS)
+    more.mkdir()
+    for name, top in (("x.tif", 60), ("y.tif", 90)):
+        tifffile.imwrite(more / name, coins()[top : top + 90, 20:150])
+    other_settings(more, out, "refuse")
+    after = rows_of(out / ALL_OBJECTS)
+    assert {row["image"] for row in after} == {"a.tif", "b.tif", "x.tif", "y.tif"}
+    assert [row for row in after if row["image"] in ("a.tif", "b.tif")] == before
+    assert [row["image"] for row in rows_of(out / SUMMARY_TABLE)] == [
+        "x.tif", "y.tif", "a.tif", "b.tif",
+    ]  # fmt: skip
+    page = (out / SUMMARY_PAGE).read_text("utf-8")
+    assert page.count('<img alt="" src="data:image/png;base64,') == 4
+    for name in ("a_labels.tif", "a_objects.csv", "a.json"):  # removed by the user
+        (out / name).unlink()
+    other_settings(more, out, "resume")
+    assert {row["image"] for row in rows_of(out / ALL_OBJECTS)} == {"b.tif", "x.tif", "y.tif"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"automatic": AutomaticSettings(object_side=20)}, "automatic.object_side (0.0 then, 20"),
+        ({"compute": Compute(device="cpu", quality="best")}, "quality (fast then, best now)"),
+        ({"model": "thermal"}, "the model (tiny-"),
+    ],
+)
+def test_resume_says_which_setting_differs(two, tmp_path, changes, words):
+    [first, _] = other_settings(two, tmp_path / "out", "resume", **changes)
+    assert words in first.note
+
+
+def test_dry_run_says_what_resuming_refuses(two, tmp_path):
+    out = tmp_path / "out"
+
+    def problems(**changes: Any) -> dict[str, str]:
+        made = plan(find_inputs([two]), output=out, prompts="auto", existing="resume")
+        return finish(check_plan_job(made, replace(CONFIG, **changes)))
+
+    assert problems() == {}
+    told = problems(automatic=AutomaticSettings(object_side=20))
+    assert len(told) == 2
+    assert all("automatic.object_side (0.0 then, 20" in each for each in told.values())
+    assert "the model (tiny-" in problems(model="thermal")[str(two / "a.tif")]
+    (out / "a.json").unlink()
+    assert "without a record" in problems()[str(two / "a.tif")]

@@ -1,4 +1,4 @@
-"""`simmat models` and `simmat info`."""
+"""`simmat models`."""
 
 import csv
 import re
@@ -9,11 +9,9 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_simmat import __version__
 from napari_simmat.checkpoints import registry
 from napari_simmat.checkpoints.checkpoint import read_spec
 from napari_simmat.checkpoints.registry import find_model
-from napari_simmat.cli.models import CPU_BUILD, NO_DRIVER, gpu_problem
 from tests.cli.conftest import ANGLES
 
 ROOT = Path(__file__).parents[2]
@@ -80,48 +78,6 @@ def test_models_with_an_unknown_name_is_one_sentence(words, simmat):
     assert result.status == 1
     assert result.out == ""
     assert len(result.err.strip().splitlines()) == 1
-
-
-def test_info_is_one_block_for_a_report(user_folder, simmat):
-    import torch
-
-    result = simmat("info")
-    assert result.status == 0
-    assert result.err == ""
-    lines = result.out.splitlines()
-    assert lines[0].split() == ["napari-simmat", __version__]
-    for word in (f"torch {torch.__version__}", "cpu: CPU", str(user_folder), "precision"):
-        assert any(word in line for line in lines), word
-    values = simmat("info", "--json").json
-    assert values["devices"][0] == "cpu: CPU"
-    assert values["models"] == [str(user_folder / "models"), str(user_folder / "bases")]
-
-
-@pytest.mark.parametrize(
-    ("cuda", "found", "has_driver", "sentence"),
-    [
-        ("12.8", True, True, ""),
-        (None, False, False, ""),
-        (None, False, True, CPU_BUILD),
-        ("12.8", False, True, NO_DRIVER.format(cuda="12.8")),
-    ],
-)
-def test_gpu_problem_says_why_a_gpu_is_not_used(cuda, found, has_driver, sentence):
-    assert gpu_problem(cuda, found, has_driver) == sentence
-
-
-def test_info_with_gpus_lists_their_memory(monkeypatch, simmat):
-    import torch
-
-    class Properties:
-        name, total_memory = "NVIDIA Quick", 24 * 10**9
-
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: Properties)
-    values = simmat("info", "--json").json
-    assert values["devices"][1:] == [f"cuda:{index}: NVIDIA Quick, 24 GB" for index in range(2)]
-    assert values["in use"].startswith("cuda, fast precision")
 
 
 def test_models_info_names_each_source_of_the_training(simmat):

@@ -218,7 +218,7 @@ def test_part_is_part_of_the_record(slide, simmat):
     assert record["settings"]["part"] == {"level": None, "mpp": None, "region": "200,200,512,512"}
     assert "kept, made the same way" in simmat(*words, *region, "--resume").out
     other = simmat(*words, "--region", "200,200,512,500", "--resume")
-    assert "what differs: the prompts, the settings" in other.err or "the settings" in other.err
+    assert "part.region (200,200,512,512 then, 200,200,512,500 now)" in other.err
     replay = segment("--prompts", "out/slide.json", "--output", "again")
     assert simmat(*replay).status == 0
     assert contents(slide / "again") == contents(slide / "out")

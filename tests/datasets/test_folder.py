@@ -383,7 +383,11 @@ AXIS = {"channel_axis": 0}
 @pytest.mark.parametrize(
     ("spoil", "config", "sentence"),
     [
-        (bad_shape, {}, r"c_labels\.tif has the shape 12 x 21, c\.tif without channels 12 x 20"),
+        (
+            bad_shape,
+            {},
+            r"c_labels\.tif has the shape 12 x 21, the image c\.tif without channels 12 x 20",
+        ),
         (no_labels, {}, r"No image in .*cells has labels; save each label image"),
         (nothing_labeled, {}, "No image to train on has a labeled object: the labels are 0"),
         (one_object, {}, "There is a single labeled object, in d, .*label a second one"),

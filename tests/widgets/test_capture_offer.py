@@ -160,7 +160,9 @@ def test_batch_offers_captures_and_runs_them(window, flight, tmp_path):
     batch.settle()
     assert batch.status.text.startswith("2 images to segment")
     assert form.captures.isHidden()
-    assert form.first.text().startswith("IMG_0: 200 x 220, 3 channels (blue, green, red)")
+    assert form.first.text().startswith(
+        "IMG_0: CYX 3 x 200 x 220, uint8, channels blue, green, red"
+    )
     assert f"{flight}/{PATTERN}" in batch.tab.command.value().replace("'", "")
 
 

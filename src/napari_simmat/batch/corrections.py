@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import io
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -22,7 +21,7 @@ from napari_simmat.engine.files.objects import EXTRA_FORMATS, format_problem
 from napari_simmat.engine.files.spatial import write_spatialdata
 from napari_simmat.engine.files.tables import TABLE_FORMATS
 from napari_simmat.engine.measuring.measurements import with_shares
-from napari_simmat.io.files import atomic_write, read_table, write_table, write_text
+from napari_simmat.io.files import atomic_write, read_table_file, write_table, write_text
 from napari_simmat.progress import Job, Progress
 
 log = logging.getLogger(__name__)
@@ -203,5 +202,5 @@ def _replaced(
 
 
 def _read(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    columns, rows = read_table(io.StringIO(path.read_text(encoding="utf-8"), newline=""))
+    columns, rows = read_table_file(path)
     return columns, list(rows)

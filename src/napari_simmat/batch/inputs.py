@@ -34,7 +34,7 @@ RESULTS = "simmat-results"
 """Name of the folder of results where none is named."""
 COLUMNS = (
     "image", "prompts", "channels", "channel_axis", "channel_files", "level", "mpp", "region",
-    "pixel_size", "unit", "axes",
+    "pixel_size", "unit", "axes", "plane",
 )  # fmt: skip
 """Columns of a manifest."""
 
@@ -320,6 +320,7 @@ def _row(where: str, base: Path, values: Mapping[str, str], outside: bool) -> In
             pixel_size=parse_pixel_size(size) if size else None,
             unit=cells.get("unit", ""),
             axes=cells.get("axes", ""),
+            plane=cells.get("plane", "").replace(";", ","),
         )
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None

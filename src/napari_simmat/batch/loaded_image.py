@@ -24,6 +24,7 @@ from napari_simmat.engine.prompts import LazyPrompts, Prompt
 from napari_simmat.engine.settings import ChannelSelection, LinkSettings
 from napari_simmat.engine.table_settings import TableSettings
 from napari_simmat.io.captures import home_of, is_capture
+from napari_simmat.io.description import ImageDescription
 from napari_simmat.io.image_file import LAZY_ABOVE, ImageFile
 from napari_simmat.io.part import WHOLE, ImagePart
 from napari_simmat.io.pyramid import (
@@ -144,6 +145,13 @@ class OpenedImage:
         return cls(image, axis, axes, sizes[:axis] + sizes[axis + 1 :], selection.channels)
 
     @property
+    def description(self) -> ImageDescription:
+        """What it holds; the chosen axis of channels counts."""
+        told = self.image.description
+        count = 1 if self.axis is None else int(self.image.data.shape[self.axis])
+        return replace(told, channels=count, channel_names=self.channel_names or ())
+
+    @property
     def channel_names(self) -> tuple[str, ...] | None:
         """The file's names along the channel axis, if the file means the same axis."""
         return self.image.channel_names if self.axis == self.image.channel_axis else None
@@ -235,6 +243,15 @@ class LoadedImage(OpenedImage):
         return is_plane and (self.task.files.are_in_zarr or self.is_large)
 
 
+def described(path: Path, selection: ChannelSelection, part: ImagePart = WHOLE) -> ImageDescription:
+    """What is in an image as a run would read it, without its pixels where the format allows it.
+
+    Raises ValueError or OSError if it cannot be read, or is not as the selection says.
+    """
+    image = open_image(path, lazy_above=0, part=part, in_parts=True)
+    return OpenedImage.of(image, selection).description
+
+
 def check_at_once(opened: OpenedImage, part: ImagePart) -> None:
     """Refuse a plane that cannot be encoded at once, and a large slide of which no part is chosen.
 
@@ -280,7 +297,9 @@ def load_task(task: SegmentTask, config: SegmentConfig) -> LoadedImage:
     return replace(loaded, sha256=loaded.image.sha256(), seconds=time.monotonic() - start)
 
 
-def check_task(task: SegmentTask, config: SegmentConfig, inputs: InputChannels | None) -> str:
+def check_task(
+    task: SegmentTask, config: SegmentConfig, inputs: InputChannels | None
+) -> tuple[LoadedImage, str]:
     """Find out what a run would refuse, without the model, and without hashing the image.
 
     Parameters
@@ -292,8 +311,8 @@ def check_task(task: SegmentTask, config: SegmentConfig, inputs: InputChannels |
 
     Returns
     -------
-    str
-        The levels of a pyramid, and what a run would remark.
+    tuple of LoadedImage and str
+        The image, and the levels of a pyramid and what a run would remark.
 
     Raises
     ------
@@ -308,7 +327,7 @@ def check_task(task: SegmentTask, config: SegmentConfig, inputs: InputChannels |
     whole, part = loaded.image, loaded.config.part
     if part:  # of which no other level is kept
         whole = open_image(task.image, lazy_above=0, in_parts=True)
-    return " ".join(filter(None, (levels_note(whole, part), loaded.note)))
+    return loaded, " ".join(filter(None, (levels_note(whole, part), loaded.note)))
 
 
 def _open_task(

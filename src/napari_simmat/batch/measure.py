@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -192,7 +193,12 @@ def check_output(output: Path, tasks: Sequence[MeasureTask], *, overwrite: bool)
         TABLE_FORMATS[kind].check()
     if output.exists() and not overwrite:
         raise ValueError(EXISTS.format(output))
-    read = {path for task in tasks for path in (task.image, *task.labels, task.parents) if path}
+    read = {
+        path
+        for task in tasks
+        for path in (task.image, *task.labels, task.parents, task.children)
+        if path
+    }
     if output.resolve() in {path.resolve() for path in read}:
         raise ValueError(IS_INPUT.format(output))
     return kind
@@ -205,6 +211,7 @@ def measure_tasks_job(
     table: TableSettings | None = None,
     selection: ChannelSelection | None = None,
     overwrite: bool = False,
+    kept: Sequence[dict[str, str]] = (),
 ) -> Job[list[MeasuredTask]]:
     """Measure the objects of all tasks, and write one table, or none if a file cannot be used.
 
@@ -220,6 +227,8 @@ def measure_tasks_job(
         Which channels are measured, all by default, and which axis holds them.
     overwrite
         Whether the table may replace another.
+    kept
+        Rows of other images, with the column ``image``, that the table is to hold as well.
 
     Raises
     ------
@@ -234,13 +243,15 @@ def measure_tasks_job(
         done.append(measure_task(task, table, selection or ChannelSelection()))
     yield Progress(len(tasks), len(tasks), "writing the table")
     columns = list(dict.fromkeys(name for each in done for name in each.columns))
+    columns += [name for name in (kept[0] if kept else ()) if name not in ("image", *columns)]
     if any(task.of_folder for task in tasks):
         columns = ["image", *columns]
-    rows = (
+    rows: Iterator[dict[str, object]] = (
         {"image": each.task.title, **with_shares(row, columns)}
         for each in done
         for row in each.rows
     )
+    rows = chain(rows, ({**row} for row in kept))
     with atomic_write(output) as path:
         if kind == "csv":
             write_table(
@@ -354,7 +365,7 @@ def _read(path: Path, opened: OpenedImage) -> _Objects:
             notes=(*found.notes, *overlap),
         )
     file = read_labels(path)
-    labels = labels_of_shape(file, opened.shape, image.path.name)
+    labels = labels_of_shape(file, opened.shape, image.path.name, opened.axes)
     here, there = image.world, file.world
     lies_elsewhere = here is not None and there is not None and not here.agrees(there, opened.shape)
     known = label_properties(path)

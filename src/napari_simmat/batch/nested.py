@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from napari_simmat.batch.earlier import result_of
 from napari_simmat.batch.folder_lock import is_shared
 from napari_simmat.batch.inputs import AUTO
 from napari_simmat.batch.measure import MeasuredTask, MeasureTask, measure_tasks_job
@@ -16,7 +17,9 @@ from napari_simmat.batch.segment_image import TaskOutcome
 from napari_simmat.batch.tasks import BatchProgress
 from napari_simmat.engine.settings import ChannelSelection
 from napari_simmat.engine.table_settings import TableSettings
+from napari_simmat.io.files import read_table_file
 from napari_simmat.io.part import WHOLE, ImagePart
+from napari_simmat.io.readers import stem_of
 from napari_simmat.progress import Job, Progress, map_progress
 
 CHILDREN_FOLDER = "children"
@@ -153,7 +156,9 @@ def measure_nested_job(
     table: TableSettings,
     selection: ChannelSelection,
 ) -> Job[list[MeasuredTask]]:
-    """Write the tables of `nested_tables`; images of which a run failed are left out.
+    """Write the tables of `nested_tables`; images that have not both kinds of labels are left out.
+
+    As in a summary, what an earlier run made counts where this one failed, and for other images.
 
     Parameters
     ----------
@@ -171,10 +176,7 @@ def measure_nested_job(
     list of MeasuredTask
         Of the outer objects.
     """
-    cells, nuclei = (
-        {one.task.image: one.task.files.labels for one in found if one.status != "failed"}
-        for found in (outer, inner)
-    )
+    cells, nuclei = (_labels_of(found) for found in (outer, inner))
     names = {one.task.image: one.task.name for one in outer}
     both = [image for image in cells if image in nuclei]
     several = len(outer) > 1
@@ -199,9 +201,48 @@ def measure_nested_job(
         to_outer, to_inner = nested_tables(plan)
         whole = replace(selection, channels=None)
         measured = yield from measure_tasks_job(
-            of_outer, to_outer, table=table, selection=whole, overwrite=True
+            of_outer,
+            to_outer,
+            table=table,
+            selection=whole,
+            overwrite=True,
+            kept=_kept_rows(to_outer, names.values()) if several else (),
         )
         yield from measure_tasks_job(
-            of_inner, to_inner, table=table, selection=whole, overwrite=True
+            of_inner,
+            to_inner,
+            table=table,
+            selection=whole,
+            overwrite=True,
+            kept=_kept_rows(to_inner, names.values()) if several else (),
         )
     return measured
+
+
+def _labels_of(outcomes: Sequence[TaskOutcome]) -> dict[Path, Path]:
+    """The labels that lie in the folder, by image."""
+    found = {}
+    for one in outcomes:
+        files = one.task.files
+        if one.status != "failed":
+            found[one.task.image] = files.labels
+        elif left := result_of(one.task.name, files.record):
+            found[one.task.image] = left.task.files.labels
+    return found
+
+
+def _kept_rows(table: Path, images: Collection[str]) -> list[dict[str, str]]:
+    """The rows of other images in an earlier table, whose outputs are still there."""
+    if not table.is_file():
+        return []
+    columns, rows = read_table_file(table)
+    if "image" not in columns:
+        return []
+    return [
+        row
+        for row in rows
+        if row["image"] not in images
+        and (
+            table.parent / Path(row["image"]).parent / f"{stem_of(Path(row['image']))}.json"
+        ).exists()
+    ]

@@ -151,6 +151,9 @@ class ChannelOptions:
     axes
         A letter for each axis of the file, e.g. TYX for a film that is read as a stack; T time, Z
         depth, C channel.
+    plane
+        Read one plane of a stack, or a projection: Z=12, counted from 0, Z=max, Z=mean or Z=min;
+        of several axes T=0,Z=max. The labels then have no such axis.
     """
 
     channels: str | None = None
@@ -159,6 +162,7 @@ class ChannelOptions:
     pixel_size: Annotated[str, {"label": "Pixel size"}] = ""
     unit: Annotated[str, {"label": "Unit"}] = ""
     axes: Annotated[str, {"label": "Axes"}] = ""
+    plane: Annotated[str, {"label": "Plane"}] = ""
 
     @property
     def selection(self) -> ChannelSelection:
@@ -177,6 +181,7 @@ class ChannelOptions:
             pixel_size=parse_pixel_size(self.pixel_size) if self.pixel_size else None,
             unit=self.unit,
             axes=self.axes,
+            plane=self.plane,
         )
 
 
@@ -277,6 +282,8 @@ class MeasureOptions:
         Axis of the channels, counted from 0, if the file does not say.
     pixel_size, unit, axes
         What the file does not say, or says wrongly, as of `simmat segment`.
+    plane
+        The plane or the projection of a stack that the labels are of, as of `simmat segment`.
     parents
         Labels of other objects, e.g. of the cells that hold the nuclei: the columns parent and
         parent_overlap say which of them covers most of an object, and how much of it.
@@ -292,6 +299,7 @@ class MeasureOptions:
     pixel_size: str = ""
     unit: str = ""
     axes: str = ""
+    plane: str = ""
     parents: Path | None = None
     children: Path | None = None
     overwrite: Annotated[bool, FLAG] = False
@@ -305,6 +313,7 @@ class MeasureOptions:
             pixel_size=self.pixel_size,
             unit=self.unit,
             axes=self.axes,
+            plane=self.plane,
         ).selection
 
 

@@ -7,8 +7,8 @@ shape, axes and type: patient names and dates never enter it.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, is_dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,7 +23,14 @@ from napari_simmat.engine.settings import (
 from napari_simmat.engine.table_settings import TableSettings
 from napari_simmat.io.files import check_size
 from napari_simmat.io.part import WHOLE, ImagePart
-from napari_simmat.io.plain import FLAT, OMIT_DEFAULT, from_plain, parse_json, to_plain
+from napari_simmat.io.plain import (
+    FLAT,
+    OMIT_DEFAULT,
+    field_rules,
+    from_plain,
+    parse_json,
+    to_plain,
+)
 
 FORMAT = "napari-simmat record"
 FORMAT_VERSION = 1
@@ -104,17 +111,42 @@ class Request:
     settings: RecordedSettings
 
     def differences(self, other: Request) -> list[str]:
-        """What differs in `other`, for the user; file names are ignored."""
+        """What differs in `other`, for the user, then and now; file names are ignored."""
+        models = f"the model ({self.model.name} then, {other.model.name} now)"
+        if self.model.name == other.model.name:
+            models = f"the model ({self.model.name}, with other weights)"
         return [
             words
             for words, mine, theirs in (
                 ("the input", self.input.sha256, other.input.sha256),
-                ("the model", self.model.contents, other.model.contents),
+                (models, self.model.contents, other.model.contents),
                 ("the prompts", self.prompts, other.prompts),
-                ("the settings", self.settings, other.settings),
             )
             if mine != theirs
-        ]
+        ] + list(_changes("", self.settings, other.settings))
+
+
+def _changes(name: str, mine: Any, theirs: Any) -> Iterator[str]:
+    """The settings that differ, each with its values; named as in the record."""
+    if mine == theirs:
+        return
+    if not (is_dataclass(mine) and type(mine) is type(theirs)):
+        yield f"{name} ({_shown(mine)} then, {_shown(theirs)} now)"
+        return
+    for rule in field_rules(type(mine)):  # type: ignore[arg-type]
+        inner = name if "flat" in rule.notes else f"{name}.{rule.name}".lstrip(".")
+        yield from _changes(inner, getattr(mine, rule.name), getattr(theirs, rule.name))
+
+
+def _shown(value: Any) -> str:
+    """A setting as it stands in a sentence."""
+    if value is None:
+        return "unset"
+    if is_dataclass(value):
+        return "set"
+    if isinstance(value, tuple):
+        return " ".join(map(str, value))
+    return str(value) or "unset"
 
 
 @dataclass(frozen=True, kw_only=True)

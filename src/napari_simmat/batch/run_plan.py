@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from napari_simmat._text import format_list
 from napari_simmat.batch.cluster import run_on_cluster_job
 from napari_simmat.batch.folder_lock import lock_folder_job
-from napari_simmat.batch.loaded_image import OpenedImage, check_task
+from napari_simmat.batch.loaded_image import OpenedImage, check_task, described
 from napari_simmat.batch.plan import Plan, SegmentConfig
-from napari_simmat.batch.segment_image import TaskOutcome
+from napari_simmat.batch.segment_image import TaskOutcome, check_resumed
 from napari_simmat.batch.sharing import Share, join_job
 from napari_simmat.batch.summary import write_summary
 from napari_simmat.batch.tasks import failed_outcome, run_tasks_job
@@ -17,6 +18,7 @@ from napari_simmat.checkpoints.loading import model_file
 from napari_simmat.checkpoints.registry import find_model, list_models
 from napari_simmat.engine.channels.matching import known_channels
 from napari_simmat.engine.settings import ChannelSelection
+from napari_simmat.io.description import ImageDescription
 from napari_simmat.io.readers import open_image
 from napari_simmat.progress import Job, Progress
 
@@ -95,9 +97,14 @@ def _still_there(outcome: TaskOutcome) -> TaskOutcome:
 
 
 def check_plan_job(
-    plan: Plan, config: SegmentConfig, remarks: dict[str, str] | None = None
+    plan: Plan,
+    config: SegmentConfig,
+    remarks: dict[str, str] | None = None,
+    images: dict[str, ImageDescription] | None = None,
 ) -> Job[dict[str, str]]:
-    """What a run of the plan would refuse, by image; `remarks` get what it would remark.
+    """What a run of the plan would refuse, by image.
+
+    `remarks` get what it would remark, and `images` what is in each, by name.
 
     Pixels are read of small images, and of those whose channels are in several files.
 
@@ -112,10 +119,18 @@ def check_plan_job(
     for number, task in enumerate(plan.tasks):
         yield Progress(number, len(plan.tasks), f"checking {task.name}")
         try:
-            remark = check_task(task, config, None if spec is None else spec.inputs)
+            loaded, remark = check_task(task, config, None if spec is None else spec.inputs)
+            if plan.existing == "resume" and spec is not None:
+                check_resumed(loaded, spec)
+            if images is not None:
+                images[task.name] = loaded.description
             if remarks is not None and remark:
                 remarks[task.name] = remark
         except Exception as error:  # as in a run, readers raise anything
+            if images is not None:
+                with suppress(ValueError, OSError):
+                    selection = task.selection.over(config.selection)
+                    images[task.name] = described(task.image, selection, task.part)
             problems[str(task.image)] = failed_outcome(task, error, 0.0).note
     return problems
 

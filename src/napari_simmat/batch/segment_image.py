@@ -32,7 +32,7 @@ from napari_simmat.engine.image_stack import ArraySource, ChannelStack
 from napari_simmat.engine.label_volume import LabelVolume, MaskScore
 from napari_simmat.engine.prompts import LazyPrompts, Prompt
 from napari_simmat.engine.refinement import Refiner, pixel_of
-from napari_simmat.engine.settings import BY_TINY, LinkSettings
+from napari_simmat.engine.settings import BY_TINY, Compute, LinkSettings
 from napari_simmat.engine.tracking.linking import Lineage, Node, link_objects_job, relabel_job
 from napari_simmat.io.files import (
     DiskFullError,
@@ -48,6 +48,7 @@ from napari_simmat.progress import Job, Progress, as_part
 
 if TYPE_CHECKING:
     from napari_simmat.engine.predictor import Predictor
+    from napari_simmat.models.spec import ModelSpec
 
 OPENING_SHARE = 0.05
 """The part of a file's work that counts for opening it: its intensities are measured."""
@@ -56,6 +57,7 @@ CHANGED_SINCE = (
     "{} is missing or was changed since it was made, by hand perhaps. Leave its image out to keep "
     "it, or use --overwrite to replace it, corrections included, or another output folder."
 )
+REPLACE_IT = "Use --overwrite to replace it, or another output folder."
 MARKS_MISSED = "{} with the mask of the same object (label {}): add points, or a box."
 RENUMBERED = "Linked objects have the id of their track in place of that of their prompts: {}."
 _TOLD = 3
@@ -466,18 +468,53 @@ def _request_job(loaded: LoadedImage, predictor: Predictor) -> Job[Request]:
             finder="" if finder is predictor else finder.model.fingerprint,
         ),
         prompts=tuple(prompt.to_plain() for prompt in loaded.prompts or ()),
-        settings=RecordedSettings(
-            selection=config.selection,
-            compute=replace(predictor.compute, **predictor.encoder_kind._asdict()),
-            automatic=config.automatic.for_model(model.spec) if loaded.prompts is None else None,
-            propagation=config.propagation,
-            link=config.link,
-            table=config.table,
-            part=config.part,
-            tissue=config.tissue if config.tissue in ("", AUTO) else Path(config.tissue).name,
-            tissue_sha256="" if loaded.tissue is None else loaded.tissue.sha256(),
+        settings=_settings_of(
+            loaded,
+            model.spec,
+            replace(predictor.compute, **predictor.encoder_kind._asdict()),
+            "" if loaded.tissue is None else loaded.tissue.sha256(),
         ),
     )
+
+
+def _settings_of(
+    loaded: LoadedImage, spec: ModelSpec, compute: Compute, tissue_sha256: str
+) -> RecordedSettings:
+    config = loaded.config
+    return RecordedSettings(
+        selection=config.selection,
+        compute=compute,
+        automatic=config.automatic.for_model(spec) if loaded.prompts is None else None,
+        propagation=config.propagation,
+        link=config.link,
+        table=config.table,
+        part=config.part,
+        tissue=config.tissue if config.tissue in ("", AUTO) else Path(config.tissue).name,
+        tissue_sha256=tissue_sha256,
+    )
+
+
+def check_resumed(loaded: LoadedImage, spec: ModelSpec) -> None:
+    """Raise ValueError if a resumed run would refuse the outputs, without model and hashes.
+
+    Device, precision and contents of files are taken to be those of the record.
+    """
+    task = loaded.task
+    if not any(path.exists() for path in task.files):
+        return
+    if not task.files.record.is_file():
+        raise ValueError(_without_record(task))
+    made = read_record(task.files.record).request
+    compute = replace(made.settings.compute, quality=loaded.config.compute.quality)
+    asked = replace(
+        made,
+        model=replace(made.model, name=spec.name, base=spec.base.name)
+        if made.model.name == spec.name
+        else UsedModel(name=spec.name, fingerprint="", base=spec.base.name),
+        prompts=tuple(prompt.to_plain() for prompt in loaded.prompts or ()),
+        settings=_settings_of(loaded, spec, compute, made.settings.tissue_sha256),
+    )
+    _refuse_differences(task, made, asked)
 
 
 def _kept_outcome(task: SegmentTask, request: Request, seconds: float) -> TaskOutcome | None:
@@ -487,16 +524,11 @@ def _kept_outcome(task: SegmentTask, request: Request, seconds: float) -> TaskOu
     well, so that they can be made anew: nobody has changed them.
     """
     files = task.files
-    advice = "Use --overwrite to replace it, or another output folder."
     if not files.record.is_file():
-        existing = next(path for path in files if path.exists())
-        raise ValueError(f"{existing} exists without a record of how it was made. {advice}")
+        raise ValueError(_without_record(task))
     record = read_record(files.record)
-    asked = replace(record.request.settings, table=request.settings.table)
-    has_other_table = asked != record.request.settings
-    if differences := replace(record.request, settings=asked).differences(request):
-        what = format_list(differences)
-        raise ValueError(f"{files.labels} was made differently; what differs: {what}. {advice}")
+    has_other_table = record.request.settings.table != request.settings.table
+    _refuse_differences(task, record.request, request)
     added = {
         kind
         for kind, path in files.extras.items()
@@ -514,3 +546,18 @@ def _kept_outcome(task: SegmentTask, request: Request, seconds: float) -> TaskOu
     visible = {int(one["label"]) for one in record.objects if one["pixels"]}
     hidden = tuple(sorted(labels - visible))
     return TaskOutcome(task, "kept", objects=len(visible), hidden=hidden, seconds=seconds)
+
+
+def _without_record(task: SegmentTask) -> str:
+    existing = next(path for path in task.files if path.exists())
+    return f"{existing} exists without a record of how it was made. {REPLACE_IT}"
+
+
+def _refuse_differences(task: SegmentTask, made: Request, asked: Request) -> None:
+    """Raise ValueError if more than the table is to be another than what was made."""
+    settings = replace(made.settings, table=asked.settings.table)
+    if differences := replace(made, settings=settings).differences(asked):
+        what = format_list(differences)
+        raise ValueError(
+            f"{task.files.labels} was made differently; what differs: {what}. {REPLACE_IT}"
+        )

@@ -262,6 +262,7 @@ def segment(
     *,
     model: str | Path = "tiny",
     axes: str = "",
+    plane: str = "",
     channel_axis: int | None = None,
     channel_names: Sequence[str] | None = None,
     channels: Sequence[int | str] | None = None,
@@ -290,6 +291,9 @@ def segment(
     axes
         A letter for each axis: ``"CYX"`` of an array, ``"TYX"`` of a film that its file takes for
         a stack.
+    plane
+        One plane of a stack or a projection: ``"Z=12"``, ``"Z=max"``, ``"T=0,Z=max"``; all by
+        default. Prompts then have no such axis.
     channel_axis, channel_names
         Of an array: the axis of its channels, and their names.
     channels
@@ -326,7 +330,7 @@ def segment(
     """
     config = SegmentConfig(
         model=model_reference(model),
-        selection=ChannelSelection(channels=channels_of(channels)),
+        selection=ChannelSelection(channels=channels_of(channels), plane=plane),
         part=settings_of(part, ImagePart),
         compute=settings_of(compute, Compute),
         automatic=settings_of(automatic, AutomaticSettings),
@@ -373,6 +377,7 @@ def segment_folder(
     pixel_size: float | Sequence[float] | None = None,
     unit: str = "",
     axes: str = "",
+    plane: str = "",
     part: ImagePart = WHOLE,
     propagate: bool | PropagationSettings = False,
     automatic: AutomaticSettings | None = None,
@@ -400,7 +405,7 @@ def segment_folder(
     existing
         What happens to outputs that exist: ``"refuse"``, ``"resume"`` to keep what was made the
         same way, or ``"overwrite"``.
-    channels, channel_axis, pixel_size, unit, axes
+    channels, channel_axis, pixel_size, unit, axes, plane
         As for `segment`, of all images.
     children
         Channels in which smaller objects are found that lie within the others, e.g. nuclei in
@@ -432,6 +437,7 @@ def segment_folder(
             pixel_size=sizes_of(pixel_size),
             unit=unit,
             axes=axes,
+            plane=plane,
         ),
         part=settings_of(part, ImagePart),
         compute=settings_of(compute, Compute),

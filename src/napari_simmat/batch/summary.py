@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import platform
 import re
@@ -10,7 +9,7 @@ from array import array
 from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from html import escape
 from itertools import islice
@@ -19,9 +18,10 @@ from typing import Literal
 
 from napari_simmat import __version__
 from napari_simmat._text import format_list, pluralize
+from napari_simmat.batch.earlier import pictures_on, result_of, results_in
 from napari_simmat.batch.inputs import shown_name
 from napari_simmat.batch.outputs import about_table
-from napari_simmat.batch.plan import Plan, SegmentConfig
+from napari_simmat.batch.plan import Plan, SegmentConfig, SegmentTask
 from napari_simmat.batch.record import read_record
 from napari_simmat.batch.segment_image import TaskOutcome
 from napari_simmat.engine.files.tables import TABLE_FORMATS
@@ -31,7 +31,7 @@ from napari_simmat.engine.measuring.time_course import TimeCourse, plot_svg
 from napari_simmat.io.files import (
     atomic_outputs,
     partial_paths,
-    read_table,
+    read_table_file,
     remove,
     write_table,
     write_text,
@@ -47,6 +47,8 @@ MOST_SERIES = 20
 """Time series that are drawn on the page."""
 MAX_PICTURES = 2000
 """Thumbnails on the page; with more it would open slowly."""
+STAYS = "What an earlier run made of it stays."
+EARLIER = "Of an earlier run."
 CORRECTED = "Corrected since; the picture shows what was found."
 """Stands on the page beside an image whose objects are others now."""
 _NUMBER = '<td class="number">'
@@ -68,31 +70,37 @@ class SummaryRow:
 
 
 def write_summary(plan: Plan, outcomes: Sequence[TaskOutcome], config: SegmentConfig) -> None:
-    """Write the files of `summary_files` into the output folder, replacing earlier ones.
+    """Write the files of `summary_files` into the output folder: of all that lies there.
+
+    What an earlier run made of an image that failed in this one, or that is none of it, still
+    counts. Where this run made nothing, earlier files stay as they are.
 
     The tables depend only on inputs and outputs: they hold no times, and kept outputs look like
     new ones. No other run may write them; what one left that was killed is removed.
     """
-    for path in summary_files(plan):
+    files = summary_files(plan)
+    for path in files:
         for part in partial_paths(path):
             remove(part)
-    rows = summary_rows(plan, outcomes)
-    done = [each for each in zip(rows, outcomes, strict=False) if each[1].status != "failed"]
-    tables = {row.image: outcome.task.files.objects for row, outcome in done}
+    made_nothing = all(outcome.status == "failed" for outcome in outcomes)
+    if made_nothing and files[0].exists():
+        return
+    rows, done = _with_earlier(summary_rows(plan, outcomes), outcomes, files)
+    tables = {row.image: task.files.objects for row, task in done}
     # Images may have other channels, axes and units than others.
-    columns = dict.fromkeys(name for path in tables.values() for name in _read_table(path)[0])
+    columns = dict.fromkeys(name for path in tables.values() for name in read_table_file(path)[0])
     columns_of_all = list(columns)
     shown = _ShownColumns(columns_of_all, _frame_counts(done))
     cells = (
         {"image": image, **with_shares(shown.seen(image, row), columns_of_all)}
         for image, path in tables.items()
-        for row in _read_table(path)[1]
+        for row in read_table_file(path)[1]
     )
-    with atomic_outputs(*summary_files(plan)) as (table, page, objects, *others):
+    with atomic_outputs(*files) as (table, page, objects, *others):
         write_table(objects, ["image", *columns], cells)
         for path, kind in zip(others, _table_kinds(plan), strict=True):
-            about = about_table(indices=_indices(outcome for _, outcome in done))
-            _, lines = _read_table(objects)
+            about = about_table(indices=_indices(task for _, task in done))
+            _, lines = read_table_file(objects)
             TABLE_FORMATS[kind].write(path, ["image", *columns], lines, about)
         write_table(
             table, COLUMNS, [{name: getattr(row, name) for name in COLUMNS} for row in rows]
@@ -118,24 +126,56 @@ def _table_kinds(plan: Plan) -> list[str]:
     return [kind for kind in TABLE_FORMATS if kind in asked]
 
 
-def _indices(outcomes: Iterable[TaskOutcome]) -> list[str]:
+def _with_earlier(
+    rows: Sequence[SummaryRow], outcomes: Sequence[TaskOutcome], files: Sequence[Path]
+) -> tuple[list[SummaryRow], list[tuple[SummaryRow, SegmentTask]]]:
+    """The rows with what earlier runs left, and the row and files of each image that has objects.
+
+    Parameters
+    ----------
+    rows, outcomes
+        Of this run; there are more rows, of images that were skipped.
+    files
+        Table and page of the earlier summary come first.
+    """
+    pictures = pictures_on(files[1])
+    all_rows: list[SummaryRow] = []
+    done = []
+    for row, outcome in zip(rows, outcomes, strict=False):
+        task = outcome.task
+        if outcome.status == "failed" and (left := result_of(row.image, task.files.record)):
+            labels = (Path(row.image).parent / left.task.files.labels.name).as_posix()
+            picture = pictures.get(row.image, b"")
+            message = f"{row.message} {STAYS}"
+            row = replace(
+                row, objects=left.objects, labels=labels, message=message, picture=picture
+            )
+            task = left.task
+        all_rows.append(row)
+        if row.labels:
+            done.append((row, task))
+    all_rows += rows[len(outcomes) :]
+    for left in results_in(files[0], {row.image for row in rows}):
+        labels = (Path(left.image).parent / left.task.files.labels.name).as_posix()
+        row = SummaryRow(left.image, "done", left.objects, left.hidden, labels, note=EARLIER)
+        all_rows.append(replace(row, picture=pictures.get(left.image, b"")))
+        done.append((all_rows[-1], left.task))
+    return all_rows, done
+
+
+def _indices(tasks: Iterable[SegmentTask]) -> list[str]:
     """The indices of all tables; those of a replayed record are its own."""
-    records = (read_record(outcome.task.files.record) for outcome in outcomes)
+    records = (read_record(task.files.record) for task in tasks)
     return [index for record in records for index in record.request.settings.table.indices]
 
 
-def _frame_counts(done: Iterable[tuple[SummaryRow, TaskOutcome]]) -> dict[str, int]:
+def _frame_counts(done: Iterable[tuple[SummaryRow, SegmentTask]]) -> dict[str, int]:
     """How many time points each series of a run has, of `MOST_SERIES` at most."""
-    inputs = ((row.image, read_record(one.task.files.record).request.input) for row, one in done)
+    inputs = ((row.image, read_record(task.files.record).request.input) for row, task in done)
     series = (
         (name, dict(zip(one.axes, one.shape, strict=True)).get("T", 0)) for name, one in inputs
     )
     return dict(islice(((name, count) for name, count in series if count > 1), MOST_SERIES))
-
-
-def _read_table(path: Path) -> tuple[list[str], Iterator[dict[str, str]]]:
-    """Columns and rows of a table of objects; the rows are read one by one."""
-    return read_table(io.StringIO(path.read_text(encoding="utf-8"), newline=""))
 
 
 def summary_rows(plan: Plan, outcomes: Sequence[TaskOutcome]) -> list[SummaryRow]:

@@ -98,8 +98,11 @@ def teach_job(model: str | Path, lesson: LessonFiles, compute: Compute) -> Job[L
         image = add_channels(image, [open_image(each) for each in lesson.channel_files])
     opened = OpenedImage.of(image, lesson.selection)
     shape, name = opened.shape, image.path.name
-    labels = read_labels_of(lesson.labels, shape, name)
-    ground = None if lesson.ground is None else read_labels_of(lesson.ground, shape, name) != 0
+    axes = opened.axes
+    labels = read_labels_of(lesson.labels, shape, name, axes)
+    ground = None
+    if lesson.ground is not None:
+        ground = read_labels_of(lesson.ground, shape, name, axes) != 0
     counts = {
         plane: len(np.unique(labels[plane][labels[plane] > 0]))
         for plane in np.ndindex(*opened.shape[:-2])

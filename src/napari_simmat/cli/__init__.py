@@ -27,8 +27,9 @@ from napari_simmat.cli.check import check
 from napari_simmat.cli.demo import demo
 from napari_simmat.cli.evaluate import evaluate
 from napari_simmat.cli.extensions import add_commands
+from napari_simmat.cli.info import info
 from napari_simmat.cli.measure import measure
-from napari_simmat.cli.models import info, models
+from napari_simmat.cli.models import models
 from napari_simmat.cli.segment import encode, segment
 from napari_simmat.cli.streams import lasting_streams
 from napari_simmat.cli.terminal import Terminal

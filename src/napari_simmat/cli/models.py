@@ -1,17 +1,9 @@
-"""`simmat models`: list, inspect, download, teach, share, import, export and remove models.
-
-`simmat info` shows what is installed.
-"""
+"""`simmat models`: list, inspect, download, teach, share, import, export and remove models."""
 
 from __future__ import annotations
 
-import platform
-import shutil
-import sys
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, distributions, entry_points, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,7 +11,6 @@ from cyclopts import App
 from rich.table import Table
 from rich.text import Text
 
-from napari_simmat import __version__
 from napari_simmat.batch.options import FLAG, ChannelOptions
 from napari_simmat.cli.terminal import (
     DEFAULT_CHANNELS,
@@ -34,38 +25,7 @@ if TYPE_CHECKING:
     from napari_simmat.checkpoints.registry import ModelEntry
     from napari_simmat.models.spec import ModelSpec
 
-PACKAGES = (
-    "torch",
-    "torchvision",
-    "segment-anything",
-    "segment-anything-py",
-    "numpy",
-    "scipy",
-    "scikit-image",
-    "dask",
-    "zarr",
-    "tifffile",
-    "napari",
-    "qtpy",
-    "PyQt6",
-    "PySide6",
-    "bioio",
-    "nibabel",
-    "pydicom",
-    "highdicom",
-    "roifile",
-    "laptrack",
-    "lightning-fabric",
-    "distributed",
-)
 """Packages whose versions matter in a report; those that are not installed are left out."""
-CPU_BUILD = (
-    "This PyTorch is built without CUDA, although an NVIDIA driver is installed, so the GPU is not "
-    "used. Install a CUDA build: https://pytorch.org/get-started/locally"
-)
-NO_DRIVER = (
-    "This PyTorch is built for CUDA {cuda}, but finds no GPU. If there is one, update its driver."
-)
 TOO_LITTLE_GROUND = (
     "{} marks too little ground beside the objects to tell how they look, so only their size is "
     "expected. Mark more."
@@ -446,91 +406,3 @@ def _entry_values(entry: ModelEntry) -> dict[str, Any]:
         "problem": entry.problem,
         "spec": None if entry.spec is None else asdict(entry.spec),
     }
-
-
-def info(console: OutputOptions = DEFAULT_OUTPUT) -> None:
-    """Show versions, devices, memory and folders: paste it into a report of a problem.
-
-    ```
-    simmat info
-    simmat info --json
-    ```
-
-    It shows whether a GPU is found, and if not, why.
-    """
-    terminal = console.terminal()
-    values = _environment()
-    width = max(map(len, values))
-    for name, value in values.items():
-        lines = [value] if isinstance(value, str) else value
-        terminal.say(f"{name:{width}}  " + f"\n{'':{width}}  ".join(lines))
-    terminal.result(values)
-
-
-def gpu_problem(cuda: str | None, found: bool, has_driver: bool) -> str:
-    """Why no NVIDIA GPU is used, in a sentence; empty if one is, or none is to be expected.
-
-    Parameters
-    ----------
-    cuda
-        CUDA version that torch is built for; None for a build without.
-    found
-        Whether torch finds a GPU.
-    has_driver
-        Whether NVIDIA's tools are installed.
-    """
-    if found:
-        return ""
-    if cuda is None:
-        return CPU_BUILD if has_driver else ""
-    return NO_DRIVER.format(cuda=cuda)
-
-
-def _environment() -> dict[str, Any]:
-    """Everything by name; values are text or lists of texts."""
-    import psutil  # type: ignore[import-untyped]
-    import torch
-
-    from napari_simmat.engine.device import available_devices, choose_device, choose_precision
-    from napari_simmat.io.files import format_size, log_file, user_folder
-
-    devices = available_devices()
-    chosen = choose_device("auto")
-    memory = psutil.virtual_memory()
-    builds = {"CUDA": torch.version.cuda, "ROCm": torch.version.hip}
-    build = ", ".join(f"{name} {number}" for name, number in builds.items() if number) or "CPU only"
-    problem = gpu_problem(
-        torch.version.cuda, torch.cuda.is_available(), shutil.which("nvidia-smi") is not None
-    )
-    disk = user_folder()
-    while not disk.exists():
-        disk = disk.parent
-    packages = []
-    for name in PACKAGES:
-        with suppress(PackageNotFoundError):
-            packages.append(f"{name} {version(name)}")
-    installed = {each.metadata["Name"]: each.version for each in distributions()}
-    # Plugins of napari share its process.
-    plugins = {each.dist.name for each in entry_points(group="napari.manifest") if each.dist}
-    values: dict[str, Any] = {
-        "napari-simmat": __version__,
-        "Python": f"{platform.python_version()} ({sys.executable})",
-        "system": f"{platform.platform()}, {platform.machine()}",
-        "processors": f"{psutil.cpu_count()}; torch uses {torch.get_num_threads()}",
-        "memory": f"{format_size(memory.total)}, {format_size(memory.available)} free",
-        "devices": [
-            f"{each.name}: {each.title}" + (f", {format_size(each.memory)}" if each.memory else "")
-            for each in devices
-        ],
-        "in use": f"{chosen}, {choose_precision('auto', chosen)} precision (by default)",
-        "torch build": build,
-        "GPU": problem,
-        "packages": packages,
-        "napari plugins": [
-            f"{name} {installed.get(name, '')}" for name in sorted(plugins - {"napari-simmat"})
-        ],
-        "user folder": f"{user_folder()} ({format_size(shutil.disk_usage(disk).free)} free)",
-        "models": [str(user_folder("models")), str(user_folder("bases"))],
-        "log": str(log_file() or "off"),
-    }
-    return {name: value for name, value in values.items() if value}

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from napari_simmat.batch.plan import Plan, SegmentConfig
     from napari_simmat.batch.segment_image import TaskOutcome
     from napari_simmat.engine.settings import ChannelSelection
+    from napari_simmat.io.description import ImageDescription
     from napari_simmat.progress import Job, Progress
 
 
@@ -52,6 +53,9 @@ MANY_IMAGES = (
     "channel_files."
 )
 DEFAULTS_TAKEN = "{} by {}, into {} (--prompts, --model and --output change that)."
+TABLES_STAY = (
+    "What an earlier run wrote into the folder, its summary and tables included, is as it was."
+)
 _NOUNS = {"auto": "Everything", "same-stem": "The prompts beside each image"}
 DEFAULT_SEGMENT_CHANNELS = SegmentChannelOptions()
 DEFAULT_FILES = FileOptions()
@@ -376,18 +380,23 @@ def _planned(
 def _check(terminal: Terminal, planned: Plan, config: SegmentConfig) -> dict[str, Any]:
     """A dry run: say what a run would refuse; the same as values."""
     from napari_simmat.batch.run_plan import check_plan_job, models_that_fit
+    from napari_simmat.io.plain import to_plain
 
     remarks: dict[str, str] = {}
-    problems = terminal.watch(check_plan_job(planned, config, remarks))
+    images: dict[str, ImageDescription] = {}
+    problems = terminal.watch(check_plan_job(planned, config, remarks, images))
+    for name, image in images.items():
+        terminal.say(f"{name}: {image.sentence}")
     for name, remark in remarks.items():
         terminal.note(f"{name}: {remark}")
     for problem in problems.values():
         terminal.complain(problem)
-    for image in list(problems)[:1]:
+    for first in list(problems)[:1]:
         with suppress(ValueError, OSError):  # as its problem says
-            if sentence := models_that_fit(Path(image), config.selection):
+            if sentence := models_that_fit(Path(first), config.selection):
                 terminal.note(sentence)
-    return {**planned.to_plain(), "problems": problems, "remarks": remarks}
+    described = {name: to_plain(each) for name, each in images.items()}
+    return {**planned.to_plain(), "problems": problems, "remarks": remarks, "images": described}
 
 
 def _watch(
@@ -428,6 +437,8 @@ def _print_summary(
         terminal.say(f"{done} of {pluralize(total, 'image')} segmented. Summary:", style="bold")
         for path in summary_files(planned):
             terminal.say(f"  {path}")
+        if not done:
+            terminal.note(TABLES_STAY)
     if without := sum(outcome.is_in_pixels for outcome in outcomes):
         terminal.say(in_pixels(without))
     for name in dict.fromkeys(one.better_model for one in outcomes if one.better_model):

@@ -21,7 +21,7 @@ from napari_simmat.datasets.split import SplitImages, assemble_dataset_job
 from napari_simmat.engine.channels.matching import RGB
 from napari_simmat.engine.image_stack import check_one_shape
 from napari_simmat.engine.settings import ChannelSelection
-from napari_simmat.io.axes import same_except_singletons
+from napari_simmat.io.axes import UNKNOWN_AXES, same_except_singletons
 from napari_simmat.io.captures import (
     find_captures,
     home_of,
@@ -245,16 +245,44 @@ class LabeledFile:
         if axis is not None and -len(sizes) <= axis < len(sizes):
             del sizes[axis]
         if not same_except_singletons(sizes, labels.shape):
+            letters = [each for n, each in enumerate(image.axes) if n != axis]
             raise ValueError(
-                f"{self.labels.name} has the shape {format_shape(labels.shape)}, "
-                f"{self.image.name} without channels {format_shape(sizes)}; give labels of "
-                "the image's size, or say with --channel-axis which axis holds channels."
+                size_misfit(
+                    self.labels.name, labels.shape, self.image.name, sizes, "".join(letters)
+                )
             )
         if image.affine is not None and labels.affine is not None:
             _compare_directions(self.image, image.affine, self.labels, labels.affine)
         values = np.asarray(labels.data).reshape(sizes)
         names = known_names(image, axis)
         return LabeledImage(self.name, image.data, values, axis, names, image.pixel_size).read()
+
+
+def size_misfit(
+    labels: str, found: Sequence[int], image: str, shape: Sequence[int], axes: str = ""
+) -> str:
+    """What is said of labels of another size than their image, and what may be the cause.
+
+    Parameters
+    ----------
+    labels, found, image, shape
+        Names and shapes, of the image without channels.
+    axes
+        The image's letters for these, if they are known.
+    """
+    axes = axes if len(axes) == len(shape) else "Q" * (len(shape) - 2) + "YX"
+    left_out = [
+        axes[n]
+        for n in range(len(shape) - 2)
+        if same_except_singletons((*shape[:n], *shape[n + 1 :]), found)
+    ]
+    advice = "say with --channel-axis which axis holds channels"
+    if left_out and left_out[0] not in UNKNOWN_AXES:
+        advice = f"say which plane or projection they are of, e.g. with --plane {left_out[0]}=max"
+    return (
+        f"{labels} has the shape {format_shape(found)}, the image {image} without channels "
+        f"{format_shape(shape)}; give labels of the image's size, or {advice}."
+    )
 
 
 def find_labeled_files(folder: Path) -> list[LabeledFile]:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_simmat._text import format_shape, pluralize
-from napari_simmat.datasets.folder import LabeledFile, image_entries
+from napari_simmat._text import pluralize
+from napari_simmat.datasets.folder import LabeledFile, image_entries, size_misfit
 from napari_simmat.io.axes import same_except_singletons
 from napari_simmat.io.image_file import ImageFile
 from napari_simmat.io.readers import read_labels, stem_of
@@ -95,7 +95,7 @@ def _shown(names: Sequence[str]) -> str:
     return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
 
 
-def read_labels_of(path: Path, shape: Sequence[int], image: str) -> NDArray[Any]:
+def read_labels_of(path: Path, shape: Sequence[int], image: str, axes: str = "") -> NDArray[Any]:
     """A label image in the shape (..., Y, X) of an image without its channels.
 
     Raises
@@ -103,18 +103,16 @@ def read_labels_of(path: Path, shape: Sequence[int], image: str) -> NDArray[Any]
     ValueError, OSError
         If it cannot be read, has another size than the `image` of that name, or a negative id.
     """
-    return labels_of_shape(read_labels(path), shape, image)
+    return labels_of_shape(read_labels(path), shape, image, axes)
 
 
-def labels_of_shape(found: ImageFile, shape: Sequence[int], image: str) -> NDArray[Any]:
+def labels_of_shape(
+    found: ImageFile, shape: Sequence[int], image: str, axes: str = ""
+) -> NDArray[Any]:
     """The same of a label image that was read."""
     path = found.path
     if not same_except_singletons(found.shape, shape):
-        raise ValueError(
-            f"{path} has the shape {format_shape(found.shape)}, the image {image} without "
-            f"channels {format_shape(shape)}; give labels of the image's size, or say with "
-            "--channel-axis which axis holds channels."
-        )
+        raise ValueError(size_misfit(str(path), found.shape, image, shape, axes))
     values = np.asarray(found.data).reshape(shape)
     if values.min(initial=0) < 0:
         raise ValueError(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from napari_simmat.io.plain import OMIT_DEFAULT, check_fields
+from napari_simmat.io.planes import parse_plane, with_plane
 from napari_simmat.io.units import check_pixel_size
 
 if TYPE_CHECKING:
@@ -83,6 +84,10 @@ FILTER_FIELDS = (
     "keep_border",
 )
 """Fields that filter mask candidates; changing them needs no new predictions."""
+PLANE_AND_AXIS = (
+    "An axis of channels is counted among all axes of the file, of which --plane takes some away; "
+    "name all axes instead, C for the channels, e.g. --axes ZCYX."
+)
 OUT_OF_RANGE = "{words} of segmenting everything must be {range}, got {value}."
 _SLIDER = {"widget_type": "FloatSlider", "step": 0.01}
 _FRACTION = {"min": 0, "max": 1}
@@ -103,6 +108,9 @@ class ChannelSelection:
         Height of a pixel over its width, for files that do not state it.
     pixel_size, unit, axes
         What the user states, see `io.stated.as_stated`.
+    plane
+        The plane that is read along an axis, or the projection: ``"Z=12"``, ``"Z=max"``, see
+        `io.planes`. It counts along the stated axes.
     """
 
     channels: tuple[int | str, ...] | None = None
@@ -111,8 +119,11 @@ class ChannelSelection:
     pixel_size: Annotated[tuple[float, ...] | None, OMIT_DEFAULT] = None
     unit: Annotated[str, OMIT_DEFAULT] = ""
     axes: Annotated[str, OMIT_DEFAULT] = ""
+    plane: Annotated[str, OMIT_DEFAULT] = ""
 
     def __post_init__(self) -> None:
+        if parse_plane(self.plane) and self.channel_axis is not None:
+            raise ValueError(PLANE_AND_AXIS)
         if not 0 < self.pixel_ratio < math.inf:
             raise ValueError(f"A pixel's height over its width is above 0, not {self.pixel_ratio}.")
         check_pixel_size(self.pixel_size, self.unit)
@@ -122,6 +133,7 @@ class ChannelSelection:
         from napari_simmat.io.stated import as_stated  # with numpy, for which no option waits
 
         told = as_stated(image, axes=self.axes, pixel_size=self.pixel_size, unit=self.unit)
+        told = with_plane(told, self.plane)
         return replace(told, pixel_ratio=self.pixel_ratio)
 
     def over(self, other: ChannelSelection) -> ChannelSelection:
@@ -133,6 +145,7 @@ class ChannelSelection:
             pixel_size=other.pixel_size if self.pixel_size is None else self.pixel_size,
             unit=other.unit if self.pixel_size is None else self.unit,
             axes=self.axes or other.axes,
+            plane=self.plane or other.plane,
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import errno
 import hashlib
+import io
 import json
 import logging
 import math
@@ -291,6 +292,11 @@ def read_table(lines: Iterable[str]) -> tuple[list[str], Iterator[dict[str, str]
         for row in reader
     )
     return list(reader.fieldnames or ()), rows
+
+
+def read_table_file(path: Path) -> tuple[list[str], Iterator[dict[str, str]]]:
+    """The same of a file."""
+    return read_table(io.StringIO(path.read_text(encoding="utf-8"), newline=""))
 
 
 def as_text(cell: str) -> str:

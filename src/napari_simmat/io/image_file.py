@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_simmat._text import format_shape
 from napari_simmat.io.axes import as_array
 from napari_simmat.io.captures import home_of
+from napari_simmat.io.description import ImageDescription
 from napari_simmat.io.files import sha256_of
 from napari_simmat.io.limits import Limits
 from napari_simmat.io.part import WHOLE, ImagePart
@@ -81,6 +81,8 @@ class ImageFile:
     """The images whose channels were added to those of `path`."""
     pixel_ratio: float = 1.0
     """Height of a pixel over its width as given by the user; used where `scale` is unknown."""
+    format: str = ""
+    """Of its file, as people call it; empty if another package read it."""
     read_by: str = ""
     """The package and its version that read it, if that is another one."""
     notes: tuple[str, ...] = ()
@@ -92,17 +94,29 @@ class ImageFile:
 
     def __repr__(self) -> str:
         """Its size and pixels, not their values: ``<ImageFile a.tif: YX 4 x 6, uint8>``."""
-        said = [f"{self.axes} {format_shape(self.data.shape)}, {self.data.dtype}"]
-        rows, columns = self.axes.index("Y"), self.axes.index("X")
-        sides = [format_shape((each.shape[rows], each.shape[columns])) for each in self.levels]
-        size = [
-            f"{self.scale[a]:.4g} {self.units.get(a, '')}".strip()
-            for a in "YX"
-            if self.scale.get(a)
-        ]
-        said += [f"pixels of {format_shape(size)}"] if size else []
-        said += [f"coarser levels {', '.join(sides)}"] if sides else []
-        return f"<ImageFile {self.path.name}: {', '.join(said)}>"
+        return f"<ImageFile {self.path.name}: {self.description.sentence}>"
+
+    @property
+    def description(self) -> ImageDescription:
+        """What it holds, for people and programs."""
+        axis = self.channel_axis
+        place = "" if self.world is None else self.world.system_name
+        return ImageDescription(
+            file=self.path.name,
+            axes=self.axes,
+            shape=tuple(map(int, self.data.shape)),
+            dtype=np.dtype(self.data.dtype).name,
+            channels=1 if axis is None else int(self.data.shape[axis]),
+            channel_names=self.channel_names or (),
+            pixel_size={a: float(self.scale[a]) for a in self.axes if self.scale.get(a)},
+            units={a: self.units[a] for a in self.axes if self.units.get(a) and self.scale.get(a)},
+            levels=tuple(tuple(map(int, each.shape)) for each in self.levels),
+            place="world coordinates of the sky" if self.sky else place,
+            format=self.format,
+            read_by=self.read_by,
+            labels=self.are_labels,
+            notes=self.notes,
+        )
 
     def sha256(self) -> str:
         """Hash of the file's bytes; for several files, of their relative names and bytes."""
@@ -199,6 +213,10 @@ class Reader:
     (no bytes for a folder)."""
     read: Callable[[Path, ReadOptions], ImageFile]
     """Reads a path that matches."""
+
+    def format_of(self, path: Path) -> str:
+        """The format of a path that matches, by its ending where there are several."""
+        return self.formats[0] if len(self.formats) == 1 else path.suffix[1:].upper()
 
 
 @cache  # the descriptions of all installed packages are read for it

@@ -261,7 +261,7 @@ def _read(path: Path, options: ReadOptions) -> ImageFile:
         before = [OPENSLIDE, DICOM] if path.is_file() else [OPENSLIDE]
         reader = next((each for each in (*before, *READERS) if each.matches(path, start)), None)
         if reader is not None:
-            file = reader.read(path, options)
+            file = replace(reader.read(path, options), format=reader.format_of(path))
         elif path.is_dir():
             raise RefusedFileError(
                 f"{path} is a folder, not an image file; give one of {_READABLE}."

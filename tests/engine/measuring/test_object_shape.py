@@ -1,3 +1,5 @@
+from itertools import product
+
 import numpy as np
 import pytest
 from scipy import ndimage as ndi
@@ -173,3 +175,27 @@ def test_shape_of_a_disc_and_a_line_is_as_expected():
     assert np.isnan(line["aspect_ratio"])
     ball = ObjectShape(np.ones((4, 4, 4), bool)).measure(np.eye(3))
     assert ball["equivalent_diameter"] == pytest.approx((6 * 64 / np.pi) ** (1 / 3))
+
+
+@pytest.mark.parametrize("edges", [SQUARE, OBLONG, SHEARED])
+def test_shape_feret_min_is_the_narrowest_of_all_angles(edges):
+    """Against the width across each of 7,200 angles, of the corners of all pixels."""
+    angles = np.linspace(0, np.pi, 7200, endpoint=False)
+    across = np.stack([np.sin(angles), np.cos(angles)])
+    corners = np.array(list(product((-0.5, 0.5), repeat=2)))
+    for region in regionprops(blobs((120, 160), 6)):
+        places = (np.argwhere(region.image)[:, np.newaxis] + corners).reshape(-1, 2) @ edges.T
+        widths = np.ptp(places @ across, axis=0)
+        found = ObjectShape(region.image).measure(edges)
+        assert found["feret_min"] == pytest.approx(widths.min(), rel=1e-3)
+        assert found["feret_min"] <= widths.min()
+        assert found["feret_max"] == pytest.approx(widths.max(), rel=1e-5)
+
+
+def test_shape_feret_min_of_a_slanted_rod_is_its_width():
+    y, x = np.indices((300, 300)) - 150
+    along, over = (x + y) / np.sqrt(2), (x - y) / np.sqrt(2)
+    rod = (abs(along) <= 100) & (abs(over) <= 10)
+    found = ObjectShape(rod).measure(SQUARE)
+    assert found["feret_min"] == pytest.approx(20, abs=1.5)
+    assert ObjectShape(np.ones((1, 5), bool)).measure(OBLONG)["feret_min"] == pytest.approx(0.5)

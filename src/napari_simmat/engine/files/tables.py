@@ -33,7 +33,7 @@ NEEDS_PACKAGE = (
 _COUNTS = re.compile(r"label|parent|children|[a-z]|area_px|volume_voxels|bbox_[zyx][01]_px")
 """Columns of whole numbers; a single letter is the index along an axis such as time."""
 _LENGTHS = re.compile(
-    r"(area|volume|surface|perimeter|feret_max|equivalent_diameter|(major|middle|minor)_axis"
+    r"(area|volume|surface|perimeter|feret_max|feret_min|equivalent_diameter|(major|middle|minor)_axis"
     r"|orientation|centroid_[zyx]|bbox_[zyx][01])_"
 )
 """How columns with a unit begin."""

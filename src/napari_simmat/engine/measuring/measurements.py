@@ -142,6 +142,7 @@ def table_columns(
     columns += [_time_name(size)] * _is_timed(frames, size)
     columns += [_pixel_count(spatial)]
     columns += [name for name in (physical, surface_name(physical)) if name]
+    columns += [name for name in _section_names(spatial, size) if name]
     columns += [f"centroid_{letter}_px" for letter in letters]
     for letter in spatial:
         step = size.of(letter)
@@ -370,6 +371,8 @@ class TableRows:
         row[_pixel_count(spatial)] = shape.area
         if self._voxel is not None:
             row[_physical_name(spatial, size)] = shape.area * self._voxel
+        if len(spatial) == 3:
+            row |= self._largest_section(region.mask)
         for axis, letter in enumerate(spatial):
             name, start = letter.lower(), region.start[axis]
             centroid = (shape.sums[axis] + shape.area * start) / shape.area
@@ -388,6 +391,14 @@ class TableRows:
         row |= self._shape(shape)
         row["score"] = scores.get(region.label, float("nan"))
         return row
+
+    def _largest_section(self, mask: NDArray[np.bool_]) -> dict[str, object]:
+        """The area of an object on the plane that holds most of it."""
+        area = int(mask.sum(axis=(1, 2)).max())
+        pixels, physical = _section_names(self.spatial, self.size)
+        voxel = self.size.voxel(self.spatial[1:])
+        known = {} if voxel is None else {physical: area * voxel[0]}
+        return {pixels: area, **known}
 
     def _on_sky(self, row: Mapping[str, object]) -> dict[str, float]:
         """Where the centroid of a row is on the sky; of a part, in the whole image."""
@@ -443,6 +454,13 @@ def _physical_name(spatial: str, size: ImageReference) -> str:
     if voxel is None:
         return ""
     return f"{'area' if len(spatial) == 2 else 'volume'}_{voxel[1]}{len(spatial)}"
+
+
+def _section_names(spatial: str, size: ImageReference) -> tuple[str, str]:
+    """Columns of the area of an object's largest section, of a volume; the second may be empty."""
+    if len(spatial) == 2:
+        return "", ""
+    return _pixel_count(spatial[1:]), _physical_name(spatial[1:], size)
 
 
 def _occupied(block: NDArray[Any]) -> tuple[int, NDArray[Any]]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 Edges = tuple[tuple[float, ...], ...]
 """(n, n), the edges of a pixel or voxel along its axes, (Z,) Y, X, as columns."""
 LENGTHS = {
-    2: ("perimeter", "major_axis", "minor_axis", "feret_max", "equivalent_diameter"),
+    2: ("perimeter", "major_axis", "minor_axis", "feret_max", "feret_min", "equivalent_diameter"),
     3: ("surface", "major_axis", "middle_axis", "minor_axis", "equivalent_diameter"),
 }
 """What has a unit, by the number of axes; the surface has its square."""
@@ -52,7 +52,8 @@ class ObjectShape:
         The perimeter and the surface are Crofton's, from the crossings of the outline by lines in
         4 and 13 directions. The axes are those of the ellipse or ellipsoid with the same second
         moments, as scikit-image has them. Hull and Feret diameter are those of the outline of the
-        pixels, corners included. Circularity and aspect ratio are ImageJ's.
+        pixels, corners included: the largest and the smallest distance of
+        two parallel lines that touch it. Circularity and aspect ratio are ImageJ's.
         """
         variances, directions = np.linalg.eigh(edges @ self._covariance @ edges.T)
         # What is left by rounding is none, so that the numbers are the same on all machines.
@@ -72,7 +73,8 @@ class ObjectShape:
         vertices, hull_area = self._outer()
         placed = vertices @ edges.T
         feret = np.linalg.norm(placed[:, np.newaxis] - placed, axis=2).max()
-        lengths = (around, *axes.tolist(), float(feret), 2 * float(np.sqrt(area / np.pi)))
+        disc = 2 * float(np.sqrt(area / np.pi))
+        lengths = (around, *axes.tolist(), float(feret), _narrowest(placed), disc)
         angle = float("nan") if is_round else _orientation(directions[:, -1])
         circularity = 4 * np.pi * area / around**2
         slender = float(axes[0] / axes[1]) if axes[1] > 0 else float("nan")
@@ -116,6 +118,18 @@ class ObjectShape:
             hull = ConvexHull(corners.transpose(0, 2, 1).reshape(-1, 2))
             self._hull = hull.points[hull.vertices], float(hull.volume)
         return self._hull
+
+
+def _narrowest(hull: NDArray[np.float64]) -> float:
+    """The smallest distance of two parallel lines between which a hull (N, 2) lies.
+
+    One of them lies along a side of the hull (rotating calipers).
+    """
+    sides = np.roll(hull, -1, axis=0) - hull
+    sides /= np.linalg.norm(sides, axis=1, keepdims=True)
+    normals = sides[:, ::-1] * (1, -1)
+    across = normals @ hull.T  # (sides, vertices)
+    return float(np.ptp(across, axis=1).min())
 
 
 def _projection(mask: NDArray[np.bool_], axes: tuple[int, ...]) -> NDArray[np.float64]:

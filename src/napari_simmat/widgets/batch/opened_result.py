@@ -31,11 +31,13 @@ def open_result_job(image: Path, labels: Path, children: Path | None = None) -> 
     """Read an image and its labels; large ones stay on disk."""
     yield Progress(0, 0, f"Opening {image.name}")
     file = read_image(image)
-    yield Progress(0, 0, f"Opening {labels.name}")
-    values = _labels_of(labels, file)
     made: Mapping[str, Any] = {}
     with suppress(ValueError, OSError):
-        made = read_record(labels.with_name(f"{stem_of(image)}.json")).provenance()
+        record = read_record(labels.with_name(f"{stem_of(image)}.json"))
+        made = record.provenance()
+        file = record.request.settings.selection.stated(file)
+    yield Progress(0, 0, f"Opening {labels.name}")
+    values = _labels_of(labels, file)
     within = None if children is None else _labels_of(children, file)
     return OpenedResult(image.name, file, values, made, within)
 

@@ -37,8 +37,8 @@ class FirstFile:
     """Without the channel axis."""
     rgb: bool = False
     """Whether the channels are red, green and blue."""
-    levels: str = ""
-    """Which levels a pyramid has, for the user; empty without one."""
+    about: str = ""
+    """What is in it, for the user."""
 
     def layers(self) -> list[LayerInfo]:
         """One entry per channel for the channels form."""
@@ -110,6 +110,7 @@ def preflight_job(request: BatchRequest) -> Job[RunPreflight]:
         return RunPreflight(request, plan, remark=str(error), proposal=plan.proposal)
     count = 1 if file.channel_axis is None else int(file.data.shape[file.channel_axis])
     name = shown_name(file.path)
-    levels = describe_levels(file) if file.levels else ""
-    first = FirstFile(name, count, file.channel_names, file.shape, file.rgb, levels)
+    levels = f"; {describe_levels(file)}" if file.levels else ""
+    about = f"{name}: {file.description.sizes}{levels}"
+    first = FirstFile(name, count, file.channel_names, file.shape, file.rgb, about)
     return RunPreflight(request, plan, first=first, proposal=plan.proposal)

@@ -162,6 +162,8 @@ def single_task_request(request: BatchRequest, task: SegmentTask, output: Path) 
         channels = replace(channels, pixel_size=size, unit=task.selection.unit)
     if task.selection.axes:
         channels = replace(channels, axes=task.selection.axes)
+    if task.selection.plane:
+        channels = replace(channels, plane=task.selection.plane)
     return replace(
         request,
         images=str(task.image),

@@ -11,7 +11,7 @@ from qtpy.QtCore import QModelIndex, Qt, Signal
 from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableView, QWidget
 
-from napari_simmat._text import format_shape, pluralize
+from napari_simmat._text import pluralize
 from napari_simmat.batch.inputs import AUTO, SAME_STEM, folder_beside
 from napari_simmat.batch.options import (
     EXTRAS,
@@ -326,6 +326,7 @@ class BatchForm(QWidget):
         self.stated["pixel_size"].setPlaceholderText("as in the files; 0.5, or height,width")
         self.stated["unit"].setPlaceholderText("um, nm, mm, ...")
         self.stated["axes"].setPlaceholderText("as in the files; TYX for a film")
+        self.stated["plane"].setPlaceholderText("all; Z=12 for one, Z=max for a projection")
         self.first = text_label("muted")
         self.prompts = ComboBox()
         self.prompts.addItems(PROMPTS)
@@ -414,11 +415,7 @@ class BatchForm(QWidget):
             self.channels.set_value(sources)
         self.channels.blockSignals(False)
         if first is not None:
-            shape = format_shape(first.shape)
-            count = pluralize(first.count, "channel")
-            named = f" ({', '.join(first.names[:12])})" if first.names else ""
-            levels = f"; {first.levels}" if first.levels else ""
-            self.first.setText(f"{first.name}: {shape}, {count}{named}{levels}")
+            self.first.setText(first.about)
         else:
             self.first.setText(remark)
         self._show()
@@ -444,7 +441,9 @@ class BatchForm(QWidget):
         boxes, stated, slides, table, cluster = (QWidget() for _ in range(5))
         vbox(*(self.files[kind] for kind in (*EXTRAS, "report")), parent=boxes, indent=INDENT)
         self.also = CollapsibleSection("Additional outputs", boxes)
-        self.stated.add_rows(form_rows(parent=stated, indent=INDENT), "pixel_size", "unit", "axes")
+        self.stated.add_rows(
+            form_rows(parent=stated, indent=INDENT), "pixel_size", "unit", "axes", "plane"
+        )
         self.slides.add_rows(form_rows(parent=slides, indent=INDENT))
         self.table.add_rows(form_rows(parent=table, indent=INDENT))
         self.cluster.add_rows(form_rows(parent=cluster, indent=INDENT), "scheduler")
