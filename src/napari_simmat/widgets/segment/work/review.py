@@ -34,9 +34,7 @@ NONE_DOUBTFUL = "No draft is doubtful any more: Commit ({key}) writes all {count
 ALL_DONE = "No draft is left."
 ACCEPTED, REJECTED = "Accepted as object {label}.", "Rejected."
 ACCEPTED_MANY, REJECTED_MANY = "Accepted {drafts}.", "Rejected {drafts}."
-NONE_ALONG = (
-    "No draft is there: a line over drafts, a line or a box around them, means all of them."
-)
+NONE_ALONG = "No draft is there: a line over drafts, or a line or box around them, means them all."
 
 
 class DraftReview(QObject):
