@@ -647,7 +647,7 @@ class Run:
         self.meter.phase = f"everything, {EVERYTHING} x {EVERYTHING}"
         self.tab.act("segment everything")
         self.spend(lambda: self.controller.automatic.proposing)
-        self.tab.act("stop everything")
+        self.controller.automatic.cancel()
         self.until(self.idle)
         self.meter.phase = ""
         self.show("image", SIDE)

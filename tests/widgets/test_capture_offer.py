@@ -141,6 +141,9 @@ def test_dropped_folder_opens_its_captures(window, flight, tmp_path, monkeypatch
     assert read is not None
     assert read(str(flight)) == [(None,)]
     window.idle()
+    assert window.status.offer == AS_CAPTURES, "asked as after the button"
+    assert not window.viewer.layers
+    window.push(window.tab.status.offer)
     assert window.tab.folder_panel.place.text().endswith("IMG_0")
     plain = tmp_path / "plain"
     plain.mkdir()

@@ -48,6 +48,11 @@ class Draft:
         """Where it lies."""
         return self.mask.corner[:-2]
 
+    def is_cut(self, shape_yx: tuple[int, int]) -> bool:
+        """Whether it reaches the edge of its plane, and thus may go on beyond, as ground does."""
+        low, high = (ends[-2:] for ends in self.mask.box)
+        return min(low) <= 0 or any(end >= size for end, size in zip(high, shape_yx, strict=True))
+
 
 class DraftSet(NamedTuple):
     """The drafts of one plane of a view."""

@@ -39,9 +39,7 @@ MORE_GROUND = "Mark more ground to tell their looks, too."
 BY_ITSELF = "It finds {met} of these {count} by itself."
 HARDLY = "Others like them will hardly be found: draw boxes around them."
 KNOWN = "{count} more {were} committed or rejected before."
-COMMIT_FOUND = (
-    "Commit (<key:commit>) writes them, Doubtful (<key:next doubtful>) goes over them first."
-)
+COMMIT_FOUND = "Commit (<key:commit>) writes them."
 LOOSEN = "Loosen the thresholds under More settings."
 
 

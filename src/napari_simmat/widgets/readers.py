@@ -283,10 +283,10 @@ def use_checkpoint(path: Path) -> list[Any]:
 
 
 def open_captures(folder: Path) -> list[Any]:
-    """Go through the captures of a folder, whose bands are files, one by one."""
+    """List a folder whose files look like bands of captures; the tab asks how they are read."""
     widget = _widget()
     widget.tabs.setCurrentWidget(widget.segment)
-    widget.segment.folder_panel.folder.set_value(propose_in(folder))
+    widget.segment.folder_panel.folder.set_value(str(folder))
     return _NO_LAYER
 
 

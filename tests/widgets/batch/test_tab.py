@@ -354,16 +354,21 @@ def test_a_stopped_run_shows_done_files_and_failures(batch, tmp_path):
     batch.until(lambda: "failed" in batch.states and bool(WORKING & set(batch.states)))
     place = table.visualRect(table.files.index(batch.states.index("failed"), 0)).center()
     QTest.mouseClick(table.viewport(), LEFT, pos=place)
-    assert tab.message.isVisibleTo(tab)
-    assert tab.message.text() == table.files.rows[batch.states.index("failed")].message
-    assert "0.tif" in tab.message.text()
+    message = table.files.rows[batch.states.index("failed")].message
+    assert "0.tif" in message
+    assert message.startswith(" ".join(table.shown_lines(message)).rstrip(" …"))
+    row = batch.states.index("failed")
+    spacing = table.fontMetrics().lineSpacing()
+    assert table.rowHeight(row) >= table.rowHeight(29) + spacing * len(table.shown_lines(message))
+    cut = " ".join(table.shown_lines(message)) != message
+    assert tab.message.isVisibleTo(tab) == cut, "what its row cuts stands beside the table"
     batch.run(tab.stop)
     assert batch.status.kind == "canceled", batch.status
     assert set(batch.states) <= {"written", "failed", "waiting"}
     done = [row for row in table.files.rows if row.state == "written"]
     assert [row.labels for row in done] == sorted((tmp_path / "out").glob("*_labels.tif"))
     assert batch.status.text.startswith(f"{STOPPED} {len(done)} of 30 files done, 1 failed;")
-    assert tab.message.isVisibleTo(tab), "the message outlasts the run"
+    assert table.files.rows[row].message == message, "it outlasts the run"
 
 
 @pytest.mark.slow

@@ -32,7 +32,7 @@ CRASHED = (
 )
 TRIAL_DONE = "Tried on {}; nothing was kept."
 TRIAL_CRASHED = "The process stopped unexpectedly, possibly out of memory."
-SOME_FAILED = " {} could not be segmented: click its row to see why."
+SOME_FAILED = " {} could not be segmented; its row says why."
 OPENABLE_STATES = ("written", "kept")
 """States of files that can be opened."""
 _SCAN_DELAY = 300

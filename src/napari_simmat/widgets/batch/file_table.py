@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QWidget
 
 from napari_simmat.widgets.tones import Tone, tone_color
 
-TABLE_COLUMNS = ("File", "State", "Objects", "Time", "Message")
+TABLE_COLUMNS = ("File", "State", "Objects", "Time")
 _TONES: dict[str, Tone] = {
     "reading": "warning", "segmenting": "warning", "writing": "warning",
     "written": "good", "kept": "good", "failed": "error",
@@ -34,14 +34,13 @@ class FileRow(NamedTuple):
     image: Path | None = None
     labels: Path | None = None
 
-    def texts(self) -> tuple[str, str, str, str, str]:
+    def texts(self) -> tuple[str, str, str, str]:
         """The texts of its cells."""
         return (
             self.name,
             _WORDS.get(self.state, self.state),
             "" if self.objects is None else str(self.objects),
             "" if self.seconds is None else f"{self.seconds:.1f} s",
-            self.message,
         )
 
 
@@ -122,10 +121,14 @@ class FilesModel(QAbstractTableModel):
     def data(self, index: QModelIndex, role: int = 0) -> Any:
         """Text, color and tooltip of a cell."""
         row = self.rows[index.row()]
-        if role in (Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.ToolTipRole):
+        if role == Qt.ItemDataRole.DisplayRole:
             return row.texts()[index.column()]
+        if role in (Qt.ItemDataRole.ToolTipRole, Qt.ItemDataRole.AccessibleDescriptionRole):
+            return row.message or row.texts()[index.column()]
         if role == Qt.ItemDataRole.ForegroundRole and index.column() == 1 and self._view:
             return QColor(tone_color(_TONES.get(row.state, "muted"), self._view))
-        if role == Qt.ItemDataRole.TextAlignmentRole and index.column() in (2, 3):
-            return int(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+        if role == Qt.ItemDataRole.TextAlignmentRole:  # a message stands below the texts
+            is_number = index.column() in (2, 3)
+            side = Qt.AlignmentFlag.AlignRight if is_number else Qt.AlignmentFlag.AlignLeft
+            return int(side | Qt.AlignmentFlag.AlignTop)
         return None

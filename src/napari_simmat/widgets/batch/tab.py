@@ -8,7 +8,7 @@ from pathlib import Path
 
 from napari import Viewer
 from qtpy.QtCore import QModelIndex, Qt, Signal
-from qtpy.QtGui import QShowEvent
+from qtpy.QtGui import QColor, QPainter, QPaintEvent, QResizeEvent, QShowEvent, QTextLayout
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableView, QWidget
 
 from napari_simmat._text import pluralize
@@ -23,7 +23,7 @@ from napari_simmat.batch.options import (
 )
 from napari_simmat.batch.plan import Plan
 from napari_simmat.widgets.batch.controller import OPENABLE_STATES, BatchController
-from napari_simmat.widgets.batch.file_table import TABLE_COLUMNS, FilesModel
+from napari_simmat.widgets.batch.file_table import FilesModel
 from napari_simmat.widgets.batch.opened_result import OpenedResult
 from napari_simmat.widgets.batch.preflight import FirstFile, RunPreflight
 from napari_simmat.widgets.batch.request import BatchRequest, load_request
@@ -45,7 +45,12 @@ from napari_simmat.widgets.job_tab import JobTab
 from napari_simmat.widgets.layer_data import PROVENANCE
 from napari_simmat.widgets.model_picker import ModelPicker
 from napari_simmat.widgets.status_line import Status
+from napari_simmat.widgets.tones import Tone, tone_color
 
+MESSAGE_LINES = 3
+"""Of a file's message that its row shows."""
+_ROW, _MARGIN = 20, 4
+"""Height of a row without a message, and the space around messages, in pixels."""
 PAUSE, RESUME, STOP, STOP_AT_ONCE = "Pause", "Resume", "Stop", "Stop at once"
 EVERYTHING, NEXT_TO_IMAGE, ONE_FILE = PROMPTS = (
     "Segment everything",
@@ -248,12 +253,16 @@ class BatchTab(JobTab):
 
 
 class FilesTable(QTableView):
-    """The table; a click on a finished file opens it."""
+    """The table; a click on a finished file opens it.
+
+    Messages stand below the line of their file, over all columns; what is longer than
+    `MESSAGE_LINES` is explained beside the table.
+    """
 
     opened = Signal(object, object)
     """Paths of the image and of its labels."""
     explained = Signal(str)
-    """The whole message of the chosen file, which its column cuts; empty for none."""
+    """The message of the chosen file if its row cuts it; empty otherwise."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -267,23 +276,20 @@ class FilesTable(QTableView):
         self.setShowGrid(False)
         self.setWordWrap(False)
         self.verticalHeader().hide()
-        self.verticalHeader().setDefaultSectionSize(20)
+        self.verticalHeader().setDefaultSectionSize(_ROW)
         header = self.horizontalHeader()
         header.setDefaultAlignment(Qt.AlignmentFlag.AlignLeft)
         mode = QHeaderView.ResizeMode
         header.setSectionResizeMode(mode.ResizeToContents)
-        header.setSectionResizeMode(0, mode.Interactive)
-        # As wide as its texts, which scroll into view: what the others leave may be nothing.
-        header.setSectionResizeMode(len(TABLE_COLUMNS) - 1, mode.ResizeToContents)
-        self.setHorizontalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
-        self.setColumnWidth(0, 112)
+        header.setSectionResizeMode(0, mode.Stretch)
+        self.setTextElideMode(Qt.TextElideMode.ElideMiddle)
         self.setMinimumHeight(150)
         self.clicked.connect(self._on_clicked)
         selection = self.selectionModel()
         assert selection is not None
         selection.currentRowChanged.connect(self._explain)
-        self.files.dataChanged.connect(self._explain)
-        self.files.modelReset.connect(self._explain)
+        self.files.dataChanged.connect(self._on_changed)
+        self.files.modelReset.connect(self._on_reset)
 
     def chosen(self) -> Path | None:
         """The image of the selected row."""
@@ -295,9 +301,69 @@ class FilesTable(QTableView):
         if row.state in OPENABLE_STATES and row.image is not None:
             self.opened.emit(row.image, row.labels)
 
-    def _explain(self) -> None:
+    def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802 - Qt's name
+        """Break the messages anew."""
+        super().resizeEvent(event)
+        self._on_reset()
+
+    def paintEvent(self, event: QPaintEvent) -> None:  # noqa: N802 - Qt's name
+        """Write the messages below the texts of their rows."""
+        super().paintEvent(event)
+        painter = QPainter(self.viewport())
+        first, behind = self.rowAt(0), self.rowAt(self.viewport().height() - 1) + 1
+        for number in range(max(first, 0), behind or len(self.files.rows)):
+            row = self.files.rows[number]
+            tone: Tone = "error" if row.state == "failed" else "muted"
+            painter.setPen(QColor(tone_color(tone, self)))
+            if number == self.currentIndex().row():
+                painter.setPen(self.palette().highlightedText().color())
+            at = self.rowViewportPosition(number) + _ROW + self.fontMetrics().ascent()
+            for line in self.shown_lines(row.message):
+                painter.drawText(_MARGIN, at, line)
+                at += self.fontMetrics().lineSpacing()
+        painter.end()
+
+    def shown_lines(self, message: str) -> list[str]:
+        """The lines of a message that its row shows."""
+        lines = self._lines(message)
+        cut = len(lines) > MESSAGE_LINES
+        return [*lines[: MESSAGE_LINES - 1], f"{lines[MESSAGE_LINES - 1]} …"] if cut else lines
+
+    def _lines(self, message: str) -> list[str]:
+        """A message broken into lines as wide as the table, but for a mark of what is cut."""
+        if not message:
+            return []
+        layout = QTextLayout(message, self.font())
+        layout.beginLayout()
+        lines = []
+        width = max(self.viewport().width() - 2 * _MARGIN - 2 * self.fontMetrics().height(), 60)
+        while (line := layout.createLine()).isValid():
+            line.setLineWidth(width)
+            lines.append(message[line.textStart() : line.textStart() + line.textLength()].strip())
+        layout.endLayout()
+        return lines
+
+    def _on_changed(self, first: QModelIndex, last: QModelIndex) -> None:
+        self._make_room(range(first.row(), last.row() + 1))
+        self._explain()
+
+    def _on_reset(self) -> None:
+        self._make_room(range(len(self.files.rows)))
+        self._explain()
+
+    def _make_room(self, rows: range) -> None:
+        """Make rows as high as their messages need."""
+        spacing = self.fontMetrics().lineSpacing()
+        for number in rows:
+            lines = len(self.shown_lines(self.files.rows[number].message))
+            height = _ROW + lines * spacing + (_MARGIN if lines else 0)
+            if self.rowHeight(number) != height:
+                self.setRowHeight(number, height)
+
+    def _explain(self, *_: object) -> None:
         row = self.currentIndex().row()
-        self.explained.emit(self.files.rows[row].message if 0 <= row < len(self.files.rows) else "")
+        message = self.files.rows[row].message if 0 <= row < len(self.files.rows) else ""
+        self.explained.emit(message if len(self._lines(message)) > MESSAGE_LINES else "")
 
 
 class BatchForm(QWidget):

@@ -204,7 +204,8 @@ def test_everything_canceled_is_free_again(ready, everything):
     panel.options["points_per_side"].setValue(100)
     QTest.mouseClick(panel.start, Qt.MouseButton.LeftButton)
     ready.qtbot.waitUntil(lambda: ready.status.fraction is not None, timeout=180_000)
-    ready.push(panel.stop)
+    assert not panel.start.isVisible()
+    ready.push(ready.tab.status.cancel)
     assert ready.status.kind == "canceled"
     assert everything.proposals is None
     assert panel.start.isVisible()

@@ -219,6 +219,26 @@ def test_learning_is_offered_once_after_corrections(with_cells, monkeypatch):
     assert list(user_folder("sessions").glob("*.learning-*"))
 
 
+def test_offer_to_learn_stays_beside_later_commits(with_cells, monkeypatch):
+    window, core = with_cells, Core(monkeypatch)
+    monkeypatch.setattr("napari_simmat.widgets.segment.work.learning.FEW", 5)
+    commit(window, 0, 1, 4, 5)
+    y, x = CELLS[2]
+    window.drag(y - 21, x - 18, y + 21, x + 18)
+    window.add_object(y, x)
+    assert MAY_LEARN in window.status.text
+    commit(window, 3)
+    assert MAY_LEARN not in window.status.text, "the words once"
+    assert window.status.offer == LEARN
+    window.push(window.tab.status.offer)
+    window.qtbot.waitUntil(lambda: core.folder is not None)
+    window.tab.learning.cancel()
+    window.qtbot.waitUntil(lambda: core.closed)
+    window.idle()
+    commit(window, 6)
+    assert not window.status.offer, "taken once, it is in the menu"
+
+
 def test_learning_without_gain_changes_nothing(with_cells, monkeypatch):
     window, core = with_cells, Core(monkeypatch)
     commit(window, 0, 1, 2)

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from qtpy.QtCore import Qt
 
+from napari_simmat.annotation.drafts import Draft, DraftSet
 from napari_simmat.annotation.predictions import EDITING_DRAFT
+from napari_simmat.engine.masks import ObjectMask
 from napari_simmat.engine.settings import AutomaticSettings
 from napari_simmat.widgets.layer_data import canvas_size
 from napari_simmat.widgets.segment.work.object_actions import COMMIT_FIRST
@@ -242,7 +244,7 @@ def test_next_goes_to_the_least_certain_draft_first(drafted):
     assert drafted.status.text == NONE_DOUBTFUL.format(key="C", count=4)
     order = let_all_be_doubtful(drafted)
     drafted.hover(*BESIDE)
-    text = LEFT.format(doubtful=4, drafts="4 drafts")
+    text = LEFT.format(doubtful=4)
     camera = getattr(drafted.viewer, "scene", drafted.viewer).camera
     zoom = camera.zoom
     before = tuple(camera.center)
@@ -261,13 +263,31 @@ def test_next_goes_to_the_least_certain_draft_first(drafted):
 
 
 @pytest.mark.slow
+def test_drafts_at_the_edge_come_last(window):
+    values = np.full((120, 160), 40, np.uint8)
+    y, x = np.indices(values.shape)
+    for row, column in ((0, 30), (60, 80), (60, 159)):
+        values[np.hypot(y - row, x - column) < 20] = 190
+    window.open(values, name="edges")
+    drafts = [
+        Draft(ObjectMask.of(np.ones((9, 9), bool), at), score)
+        for at, score in (((0, 20), 0.2), ((60, 70), 0.5), ((100, 90), 0.4), ((70, 151), 0.1))
+    ]
+    window.workspace.propose(window.workspace.session, DraftSet(tuple(drafts), doubt=1.0))
+    seen = []
+    for _ in range(5):
+        window.key(NEXT)
+        seen.append(drafts.index(window.controller.review.current))
+    assert seen == [2, 1, 3, 0, 2]
+
+
 def test_keys_mean_the_current_draft_while_the_mouse_rests(drafted):
     order = let_all_be_doubtful(drafted)
     last = order[3]
     drafted.hover(*last)
     drafted.key(NEXT)
     drafted.key(REJECT)
-    left = LEFT.format(doubtful=3, drafts="3 drafts")
+    left = LEFT.format(doubtful=3)
     assert drafted.status.text == f"{REJECTED} {left} {CHOICE}"
     assert current(drafted) == order[1], "and goes on to the next"
     drafted.key(ACCEPT)
@@ -370,6 +390,60 @@ def test_line_around_drafts_means_all_within(drafted):
     sweep(drafted, [BESIDE, (BESIDE[0], BESIDE[1] + 6)], CTRL)
     assert drafted.status.text == NONE_ALONG
     assert at_centers(drafted.preview) == [False, False, True, True]
+
+
+def test_box_with_a_key_means_the_drafts_within(drafted):
+    window = drafted
+    y0, x0, y1, x1 = 2, 2, CENTERS[1][0] + 45, 200
+    window.take(window.tab.buttons.tools["box"])
+    for modifiers, left in ((SHIFT, [False, False, True, True]), (CTRL, [False] * 4)):
+        window.hold(modifiers)
+        window.begin_stroke([(y0, x0), (y1, x1)])
+        window.release_mouse(y1, x1)
+        window.hold(NONE)
+        window.idle()
+        assert at_centers(window.preview) == left
+        y0, y1 = y1 - 20, 198
+    assert at_centers(window.objects) == [False, False, True, True]
+    assert not window.workspace.session.prompts.outlines, "it is no prompt"
+    assert not len(window.workspace.prompt_layers.boxes.data)
+    window.drag(CENTERS[0][0] - 20, CENTERS[0][1] - 20, CENTERS[0][0] + 20, CENTERS[0][1] + 20)
+    assert len(window.workspace.session.prompts.outlines) == 1, "without a key it is one"
+
+
+@pytest.mark.real_window
+@pytest.mark.slow
+@pytest.mark.parametrize("tool", ["pen", "box"])
+def test_stroke_tells_how_many_drafts_it_means(drafted, tool):
+    window, far = drafted, (198, 218)
+    drafts = window.workspace.session.drafts.open
+    path = [(1, 1), far] if tool == "box" else [CENTERS[0], CENTERS[1]]
+    count = len(drafts) if tool == "box" else 2
+    window.viewer.reset_view()
+    window.take(window.tab.buttons.tools[tool])
+    for modifiers, word in ((CTRL, f"accepts {count}"), (SHIFT, f"rejects {count}")):
+        window.hold(modifiers)
+        window.begin_stroke(path)
+        window.qtbot.waitUntil(lambda word=word: nudged(window, path[-1]) and told(window) == word)
+        assert len(window.workspace.session.drafts.open) == len(drafts), "before the release"
+        window.release_mouse(*path[-1])
+        window.hold(NONE)
+        window.idle()
+        assert len(window.workspace.session.drafts.open) == len(drafts) - count
+        window.undo()
+
+
+def told(window: Any) -> str:
+    """The word at the cursor."""
+    sheet = window.controller.pen._overlay._sheet
+    return "" if sheet is None else sheet._word
+
+
+def nudged(window: Any, at: tuple[float, float]) -> bool:
+    """Move the mouse a little, since vispy takes no more than a hundred moves a second."""
+    window.move_mouse(at[0] - 1, at[1])
+    window.move_mouse(*at)
+    return True
 
 
 def test_line_without_a_key_outlines_an_object_beside_drafts(drafted):

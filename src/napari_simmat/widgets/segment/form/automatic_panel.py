@@ -90,7 +90,6 @@ class AutomaticPanel(Panel):
         self.start = self.button(
             "segment everything", "Segment everything", "All objects of the current plane"
         )
-        self.stop = self.button("stop everything", "Stop", "Stop segmenting")
         self.like_mine = QCheckBox("Only objects like mine")
         self.like_mine.setToolTip(
             "Keep what is like the committed objects in size, intensity and appearance"
@@ -115,11 +114,10 @@ class AutomaticPanel(Panel):
         vbox(*mine, self.form, parent=settings)
         self.more = CollapsibleSection(MORE_SETTINGS, settings)
         self.form.words.returnPressed.connect(self.start.click)
-        vbox(self.form.words_row, hbox(self.start, self.stop), self.more, parent=self)
+        vbox(self.form.words_row, self.start, self.more, parent=self)
         self.set_state(working=False, busy=False)
 
     def set_state(self, *, working: bool, busy: bool) -> None:
-        """Enable what can be done: with an image, while masks are proposed."""
+        """Enable what can be done: with an image; the status line stops what goes on."""
         self.start.setVisible(not busy)
         self.start.setEnabled(working)
-        self.stop.setVisible(busy)

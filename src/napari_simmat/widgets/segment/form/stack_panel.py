@@ -128,7 +128,6 @@ class StackPanel(Panel):
         super().__init__()
         self._axes: tuple[StackAxis, ...] = ()
         self._routes: list[tuple[StackAxis, ...]] = []
-        self._propagating = False
         self.along, self.direction = ComboBox(), ComboBox()
         self.along.setAccessibleName("Along")
         self.direction.addItems(_DIRECTIONS.values())
@@ -138,7 +137,8 @@ class StackPanel(Panel):
         for box in (self.first, self.last):
             box.setFocusPolicy(Qt.FocusPolicy.StrongFocus)  # not by the wheel
             box.setMaximum(0)
-        self.start = Button("", "", "Follow the open objects through the planes")
+        follow = "Follow the open objects through the planes"
+        self.start = Button(f"Propagate  {KEYS['propagate']}", "", follow)
         self.bars = PlaneBars()
         planes = hbox(self.first, QLabel("to"), self.last)
         self.range = QWidget()
@@ -152,9 +152,7 @@ class StackPanel(Panel):
         form.addRow("Planes", planes)
         vbox(self.start, self.bars, parent=self, spacing=4)
         self.along.currentIndexChanged.connect(self._on_along)
-        self.start.clicked.connect(
-            lambda: self.acted.emit("stop propagating" if self._propagating else "propagate")
-        )
+        self.start.clicked.connect(lambda: self.acted.emit("propagate"))
         self.set_state(working=False, busy=False)
 
     def set_axes(self, axes: Sequence[StackAxis]) -> None:
@@ -190,10 +188,9 @@ class StackPanel(Panel):
         return first, last
 
     def set_state(self, *, working: bool, busy: bool) -> None:
-        """Enable what can be done: with prompts, while propagating."""
-        self._propagating = busy
-        self.start.setText("Cancel" if busy else f"Propagate  {KEYS['propagate']}")
-        self.start.setEnabled(busy or (working and bool(self._axes)))
+        """Enable what can be done: with prompts; the status line stops what goes on."""
+        self.start.setVisible(not busy)
+        self.start.setEnabled(working and bool(self._axes))
 
     def _on_along(self) -> None:
         if 0 <= self.along.currentIndex() < len(self._routes):

@@ -27,15 +27,20 @@ class Stroke(QObject):
         In which.
     press
         napari's event of the press.
+    is_box
+        Whether it is a box from the press to where the mouse is.
 
     Attributes
     ----------
     canvas
         The widget that is drawn on; None if a program made the event.
+    is_box
+        As given.
     """
 
-    def __init__(self, viewer: Viewer, press: Any) -> None:
+    def __init__(self, viewer: Viewer, press: Any, *, is_box: bool = False) -> None:
         super().__init__()
+        self.is_box = is_box
         self._camera = getattr(viewer, "scene", viewer).camera  # scene: from napari 0.9
         self._shown = list(viewer.dims.displayed[-2:])
         self._place = np.array(press.position, dtype=float)
@@ -72,7 +77,10 @@ class Stroke(QObject):
     @property
     def path(self) -> NDArray[np.float64]:
         """Positions (N, 2) along the two axes of the world that are shown."""
-        return np.array(self._world)
+        if not self.is_box:
+            return np.array(self._world)
+        (y0, x0), (y1, x1) = self._world[0], self._world[-1]
+        return np.array([(y0, x0), (y0, x1), (y1, x1), (y1, x0), (y0, x0)])
 
     def positions(self, path: NDArray[np.float64]) -> NDArray[np.float64]:
         """Such positions in all axes of the viewer (N, ndim), on the plane of the press."""

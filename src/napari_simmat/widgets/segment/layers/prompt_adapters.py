@@ -7,7 +7,7 @@ points were there before a scribble. A path whose ``outline`` is 1 outlines an o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +22,7 @@ from napari_simmat.widgets.placement import ImageGeometry, shown_axes
 from napari_simmat.widgets.segment.layers.prompt_tools import (
     TOOL_OF_MODE,
     TOOLS,
+    PenTool,
     Select,
     add_without_selecting,
     draw_on_planes,
@@ -229,7 +230,7 @@ class ShapesAdapter(LayerAdapter):
     def __init__(self, viewer: Viewer, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._viewer = viewer
-        self.pen: Callable[[Shapes, Any], Any] | None = None
+        self.pen: PenTool | None = None
         self._width = 0.0
         self._before_drawing: int | None = None
         self._drawn = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from napari import Viewer
@@ -23,6 +23,7 @@ from napari_simmat.widgets.segment.layers.prompt_adapters import (
 from napari_simmat.widgets.segment.layers.prompt_tools import (
     TOOL_OF_MODE,
     TOOLS,
+    PenTool,
     Select,
     Tool,
     follow_with_pen,
@@ -184,7 +185,7 @@ class PromptLayers(QObject):
         if self.points is not None:
             select_before_adding(self.points, select)
 
-    def draws_with(self, pen: Callable[[Shapes, Any], Any]) -> None:
+    def draws_with(self, pen: PenTool) -> None:
         """Have this follow the mouse where lines are drawn."""
         self._shapes.pen = pen
         if self.boxes is not None:

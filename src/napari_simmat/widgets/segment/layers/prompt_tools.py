@@ -11,6 +11,7 @@ from napari import Viewer
 from napari.layers import Points, Shapes
 from napari.layers.points._points_constants import Mode as PointsMode
 from napari.layers.points._points_mouse_bindings import DRAG_DIST_THRESHOLD
+from napari.layers.shapes._shapes_constants import Mode as ShapesMode
 
 from napari_simmat.annotation.prompt_state import ShapeKind
 
@@ -82,25 +83,59 @@ def add_without_selecting(layer: Points) -> None:
     _use_tools(layer, drag={**layer._drag_modes, PointsMode.ADD: usual})
 
 
-def follow_with_pen(layer: Shapes, follow: Callable[[Shapes, Any], Any]) -> None:
-    """Have the pen follow the mouse in napari's modes for lines."""
+class PenTool(NamedTuple):
+    """What follows the mouse where lines are drawn."""
+
+    follow: Callable[[Shapes, Any], Any]
+    """A drag mode of napari's."""
+    frames: Callable[[Any], bool]
+    """Whether a press begins a box that is no prompt, which is followed, too."""
+
+
+def follow_with_pen(layer: Shapes, pen: PenTool) -> None:
+    """Have the pen follow the mouse in napari's modes for lines, and boxes that are no prompts."""
     lines = [mode for mode in layer._drag_modes if TOOL_OF_MODE.get(str(mode)) == "pen"]
+    boxes = _BoxOrPen(_box_of(layer), pen)
     _use_tools(
         layer,
-        drag={**layer._drag_modes, **dict.fromkeys(lines, follow)},
+        drag={
+            **layer._drag_modes,
+            **dict.fromkeys(lines, pen.follow),
+            ShapesMode.ADD_RECTANGLE: boxes,
+        },
         move={**layer._move_modes, **dict.fromkeys(lines, _rest)},
     )
 
 
 def let_go_of_pen(layer: Shapes) -> None:
-    """Give napari's modes for lines back to it."""
+    """Give napari's modes for lines and boxes back to it."""
     usual = type(layer)
     lines = [mode for mode in layer._drag_modes if TOOL_OF_MODE.get(str(mode)) == "pen"]
     _use_tools(
         layer,
-        drag={**layer._drag_modes, **{mode: usual._drag_modes[mode] for mode in lines}},
+        drag={
+            **layer._drag_modes,
+            **{mode: usual._drag_modes[mode] for mode in lines},
+            ShapesMode.ADD_RECTANGLE: _box_of(layer),
+        },
         move={**layer._move_modes, **{mode: usual._move_modes[mode] for mode in lines}},
     )
+
+
+class _BoxOrPen(NamedTuple):
+    """The tool for boxes, and the pen in its place where a box is no prompt."""
+
+    box: Callable[[Shapes, Any], Any]
+    pen: PenTool
+
+    def __call__(self, layer: Shapes, event: Any) -> Any:
+        follow = self.pen.follow if self.pen.frames(event) else self.box
+        return follow(layer, event)
+
+
+def _box_of(layer: Shapes) -> Callable[[Shapes, Any], Any]:
+    tool = layer._drag_modes[ShapesMode.ADD_RECTANGLE]
+    return tool.box if isinstance(tool, _BoxOrPen) else tool
 
 
 def _use_tools(

@@ -99,6 +99,7 @@ class Learning(QObject):
         self._sentence = ""
         self._status = Status("nothing", "")
         self._offered: WeakSet[LayerSession] = WeakSet()
+        self._tried: WeakSet[LayerSession] = WeakSet()  # learning was started on their objects
         self._offer_later = later(self, self._offer)
         workspace.status.connect(partial(setattr, self, "_status"))
         workspace.command_changed.connect(self._on_command)
@@ -183,6 +184,7 @@ class Learning(QObject):
             workspace.fail(NOT_LOGGED.format(user_folder("sessions")))
             return
         self._session, self.progress = session, Progress(0, 1, "loading the model")
+        self._tried.add(session)
         config = self.config
         self._job.start("Learning", lambda: _adapt_job(request, path, config))
         text = LEARNING.format(self.progress.message)
@@ -328,9 +330,10 @@ class Learning(QObject):
 
     @needs_image
     def _offer(self, session: LayerSession) -> None:
-        """Offer once to learn, if objects are committed that needed more than a click or a box.
+        """Offer to learn, if objects are committed that needed more than a click or a box.
 
-        And so many that what is learned has a chance to show.
+        And so many that what is learned has a chance to show. The words are said once, the button
+        stands beside each later commit until it has learned.
         """
         if session.editor is None or self._job.busy:
             return
@@ -340,12 +343,13 @@ class Learning(QObject):
             for provenance in made
         )
         said = self._status
-        known = session in self._offered or session.adapted is not None
+        known = session in self._tried or session.adapted is not None
         if known or sum(map(bool, made)) < FEW or not corrected:
             return
         if said.kind == "done" and not said.offer and not session.prompt_state:
+            text = said.text if session in self._offered else f"{said.text} {MAY_LEARN}"
             self._offered.add(session)
-            status = replace(said, text=f"{said.text} {MAY_LEARN}", offer=LEARN)
+            status = replace(said, text=text, offer=LEARN)
             self._workspace.offer(status, self.wanted.emit)
 
     def _on_learned(self, outcome: AdaptOutcome) -> None:

@@ -14,6 +14,7 @@ from napari.layers import Shapes
 from numpy.typing import NDArray
 from qtpy.QtCore import QObject, Signal
 
+from napari_simmat.annotation.drafts import Draft
 from napari_simmat.annotation.pen import Reading, drawn_state, read_line
 from napari_simmat.annotation.prompt_state import Plane, PromptState
 from napari_simmat.engine.pen_line import REACH, closes, drawn_line
@@ -21,6 +22,7 @@ from napari_simmat.widgets.segment.layers.images_in_view import area_in_view
 from napari_simmat.widgets.segment.layers.open_images import LayerSession
 from napari_simmat.widgets.segment.layers.pen_overlay import PenOverlay
 from napari_simmat.widgets.segment.layers.pen_stroke import Stroke
+from napari_simmat.widgets.segment.layers.prompt_tools import PenTool
 from napari_simmat.widgets.segment.work.review import DraftReview
 from napari_simmat.widgets.segment.work.shape_buttons import ShapeButtons
 from napari_simmat.widgets.segment.work.workspace import Workspace, needs_image
@@ -37,7 +39,7 @@ SAID: dict[Reading, str] = {
 }
 """How the status line begins after a line."""
 SWEEPS = {True: "accepts", False: "rejects"}
-"""What a line does with drafts, with Ctrl and with Shift."""
+"""What a line or a box does with drafts, with Ctrl and with Shift."""
 
 
 class Pen(QObject):
@@ -46,7 +48,7 @@ class Pen(QObject):
     drawn = Signal(object)
     """A `Stroke` has ended."""
     swept = Signal(object, bool)
-    """Drafts that a line means, and whether it accepts them."""
+    """Drafts that a line or a box means, and whether it accepts them."""
     clicked = Signal(object)
     """A position of the world, where there was no line."""
 
@@ -57,7 +59,7 @@ class Pen(QObject):
         self._overlay = PenOverlay()
         self._looks_at = 0.0
         self._last: tuple[PromptState, Reading] | None = None
-        workspace.prompt_layers.draws_with(self.follow)
+        workspace.prompt_layers.draws_with(PenTool(self.follow, self._frames))
         workspace.prompt_layers.tool_changed.connect(self._show_buttons)
 
     def release(self) -> None:
@@ -69,7 +71,8 @@ class Pen(QObject):
         """Follow the mouse from a press to the release, as a drag mode of napari's layers."""
         if event.button != 1 or self._workspace.session is None:
             return
-        stroke, sweep = Stroke(self._workspace.viewer, event), self._sweep_of(event)
+        sweep, is_box = self._sweep_of(event), self._workspace.prompt_layers.tool == "box"
+        stroke = Stroke(self._workspace.viewer, event, is_box=is_box)
         self._looks_at = 0.0
         if stroke.canvas is not None:
             positive = self._workspace.prompt_layers.positive if sweep is None else sweep
@@ -82,9 +85,10 @@ class Pen(QObject):
         stroke.follow(event)
         stroke.end()
         self._overlay.end()
-        if sweep is not None:
-            self.swept.emit(self._review.along(self._line(self._workspace.session, stroke)), sweep)
-        elif stroke.length >= CLICK:
+        is_click = stroke.length < CLICK
+        if sweep is not None and not (is_click and stroke.is_box):
+            self.swept.emit(self._swept(self._workspace.session, stroke), sweep)
+        elif not is_click:
             self.drawn.emit(stroke)
         else:
             self.clicked.emit(tuple(event.position))
@@ -123,6 +127,14 @@ class Pen(QObject):
             return None
         return True if "Control" in keys else False if "Shift" in keys else None
 
+    def _frames(self, press: Any) -> bool:
+        """Whether a press with the tool for boxes begins one around drafts."""
+        return press.button == 1 and self._sweep_of(press) is not None
+
+    def _swept(self, session: LayerSession, stroke: Stroke) -> tuple[Draft, ...]:
+        """The drafts that a line or a box means."""
+        return self._review.along(self._line(session, stroke), enclosed_only=stroke.is_box)
+
     def _show_buttons(self) -> None:
         self._buttons.show(self._workspace.prompt_layers.tool != "pen")
 
@@ -142,7 +154,7 @@ class Pen(QObject):
             if sweep is None:
                 word = self._reading(session, plane, line)
             else:
-                word = f"{SWEEPS[sweep]} {len(self._review.along(line))}"
+                word = f"{SWEEPS[sweep]} {len(self._swept(session, stroke))}"
         self._overlay.show(stroke.on_canvas(), word, closed=is_closed)
         took = monotonic() - began
         self._looks_at = began + took + max(_PAUSE, 4 * took)
@@ -156,5 +168,6 @@ class Pen(QObject):
         """The line (N, 2) in pixels of the view; it closes where it does on the screen."""
         viewer = self._workspace.viewer
         camera = getattr(viewer, "scene", viewer).camera  # scene: from napari 0.9
-        places = stroke.positions(drawn_line(stroke.path, REACH / camera.zoom))
+        path = stroke.path if stroke.is_box else drawn_line(stroke.path, REACH / camera.zoom)
+        places = stroke.positions(path)
         return np.array([session.geometry.from_world(place)[-2:] for place in places])

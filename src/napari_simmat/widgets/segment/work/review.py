@@ -28,13 +28,13 @@ EVERYTHING = "segmenting everything"
 NO_DRAFTS = "There are no drafts: press Segment everything first."
 OTHER_VIEW = "The drafts lie in another view: roll the axes back."
 NO_DRAFT = "Point at a draft, or go to one with Next doubtful ({key})."
-LEFT = "{doubtful} doubtful left of {drafts}."
+LEFT = "{doubtful} doubtful left."
 DECIDE = "Accept ({accept}), reject ({reject}) or edit ({edit}) this one."
 NONE_DOUBTFUL = "No draft is doubtful any more: Commit ({key}) writes all {count}."
 ALL_DONE = "No draft is left."
 ACCEPTED, REJECTED = "Accepted as object {label}.", "Rejected."
 ACCEPTED_MANY, REJECTED_MANY = "Accepted {drafts}.", "Rejected {drafts}."
-NONE_ALONG = "The line passes no draft: a line over drafts, or around them, means all of them."
+NONE_ALONG = "No draft is there: a line over drafts, or a line or box around them, means them all."
 
 
 class DraftReview(QObject):
@@ -181,8 +181,11 @@ class DraftReview(QObject):
         workspace.annotator.open_draft(draft)
         workspace.prediction_wanted.emit()
 
-    def along(self, line: NDArray[np.float64]) -> tuple[Draft, ...]:
-        """The drafts on the plane that is shown that a line (N, 2) passes, or goes around."""
+    def along(self, line: NDArray[np.float64], *, enclosed_only: bool = False) -> tuple[Draft, ...]:
+        """The drafts on the plane that is shown that a line (N, 2) passes, or goes around.
+
+        With `enclosed_only` those that it passes alone do not count, as beside a box.
+        """
         session = self._workspace.session
         if session is None or not self.is_shown or session.prompt_state.on(self.plane or ()):
             return ()
@@ -191,7 +194,7 @@ class DraftReview(QObject):
             return ()
         inside = (line >= -0.5).all(axis=1) & (line < np.array(labels.shape) - 0.5).all(axis=1)
         passed = labels[pixels_along(line[inside].tolist(), labels.shape)] if inside.any() else 0
-        found = {int(number) for number in np.unique(passed) if number}
+        found = set() if enclosed_only else {int(n) for n in np.unique(passed) if n}
         if closes(line):
             enclosed = labels[shape_mask("polygon", line.tolist(), labels.shape)]
             numbers, counts = np.unique(enclosed[enclosed > 0], return_counts=True)
@@ -275,7 +278,7 @@ class DraftReview(QObject):
             self._view.give_back()
         left = ALL_DONE
         if doubtful:
-            left = LEFT.format(doubtful=len(doubtful), drafts=pluralize(count, "draft"))
+            left = LEFT.format(doubtful=len(doubtful))
             keys = {name: shortcut_text(name) for name in ("accept", "reject", "edit")}
             left = f"{left} {DECIDE.format(**keys)}" if self.current is not None else left
         elif count:
@@ -283,13 +286,20 @@ class DraftReview(QObject):
         self._workspace.say(f"{done} {left}".strip())
 
     def _next(self, session: LayerSession, doubtful: Sequence[Draft]) -> Draft:
-        """The first that is surer than the one visited last; of equal scores in their order."""
-        found = list(session.drafts.found.drafts)
-        place = {draft: (draft.score, number) for number, draft in enumerate(found)}
+        """The least certain behind the one visited last; behind the last the first again.
+
+        Those that the image's edge cuts come last: many are pieces of the ground. Of equal scores,
+        drafts come in their order.
+        """
+        rows, columns = session.geometry.shape[-2:]
+        place = {
+            draft: (draft.is_cut((rows, columns)), draft.score, number)
+            for number, draft in enumerate(session.drafts.found.drafts)
+        }
         visited = None if self._visited is None else self._visited[1]
         after = place.get(visited) if visited is not None else None
         later = [each for each in doubtful if after is not None and place[each] > after]
-        return (later or list(doubtful))[0]
+        return min(later or doubtful, key=place.__getitem__)
 
     def _visit(self, session: LayerSession, draft: Draft) -> None:
         self._visited = session, draft
