@@ -84,6 +84,20 @@ def test_line_around_a_click_without_a_mask_outlines_its_object():
     assert meaning_of(loop(2, 10, 2, 30), True, [clicked]) == Meaning("outline")
 
 
+@pytest.mark.parametrize(
+    ("line", "outlines"),
+    [
+        (loop(20, 40, 10, 50), True),  # 760 of 836 pixels
+        (loop(20, 40, 10, 34), True),  # 450 of 836
+        (loop(20, 40, 10, 30), False),  # 370 of 836, less than half
+        (loop(2, 58, 2, 98), False),  # five times as large
+    ],
+)
+def test_line_around_what_a_box_holds_outlines_its_object(line, outlines):
+    boxed = OpenObject(ObjectPrompt(Prompt(box=(20, 10, 40, 50)), Prompts()), None)
+    assert meaning_of(line, True, [boxed]) == Meaning("outline", boxed if outlines else None)
+
+
 def test_every_line_mends_an_object_that_was_opened():
     [coin] = opened(COIN, edited=True)
     assert meaning_of(loop(45, 58, 60, 90), True, [coin]) == Meaning("adds", coin)

@@ -71,6 +71,15 @@ def lines(path):
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
+def test_remark_is_that_of_the_plane_that_was_clicked():
+    planes = np.stack([gray(), np.full_like(gray(), 7), gray()])
+    with Session(SessionImage.of(planes, name="discs")) as session:
+        y, x = CENTERS[0]
+        said = [session.click(y, x, plane=(plane,)).note for plane in (0, 1, 1, 2)]
+    empty = "Every pixel here is 7, so there is nothing to segment."
+    assert said == ["", empty, empty, ""]
+
+
 def test_session_imports_neither_napari_nor_qt():
     code = "import sys, napari_simmat.annotation.session; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

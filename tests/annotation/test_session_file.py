@@ -120,6 +120,23 @@ def test_what_was_known_before_the_first_edit_is_replayed(tmp_path):
     assert entries == known
 
 
+def test_objects_of_a_layer_are_logged_before_the_first_change(tmp_path):
+    """Even if it is none of the layer's; a layer without objects is not logged before an edit."""
+    labels = np.zeros(SHAPE, np.int32)
+    file = AutosaveFile(tmp_path / "some_session.jsonl", lock_of(tmp_path / "some_session.jsonl"))
+    assert len(file.jobs_of("drafts", None, None)) == 1
+    assert len(file.jobs_of("drafts", None, LabelEditor(LabelArray(labels)))) == 1
+    LabelEdit.write(labels, disc(20, 20), 1)
+    editor = LabelEditor(LabelArray(labels))
+    file.path.write_text(HEADER)
+    for _ in range(2):  # once
+        for start in file.jobs_of("drafts", None, editor):
+            finish(start())
+    assert file.path.read_text().count('"begin"') == 1
+    (restored,) = replayed(file.path, SHAPE).labels.values()
+    assert np.array_equal(restored, labels)
+
+
 @pytest.mark.parametrize(
     ("dtype", "numbers"),
     [
