@@ -121,7 +121,7 @@ class RememberedChannels(NamedTuple):
     """A choice by hand, as it outlives the layers it was made from."""
 
     names: tuple[str, ...]
-    """Of the model's channels."""
+    """Names of the model's channels."""
     contents: tuple[str, ...]
     """`LayerInfo.content` of the layer of each."""
     parts: tuple[int | None, ...]

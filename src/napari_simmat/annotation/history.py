@@ -34,7 +34,7 @@ class Provenance:
     prompts: Prompts
     """The prompts it was made from there."""
     digest: str
-    """Of its pixels as they were written; a different one means they were changed since."""
+    """Digest of its pixels as they were written; a different one means that they have changed."""
     choices: tuple[tuple[Prompt, int], ...] = ()
     kept: ObjectMask | None = None
     """As in `PromptState.choices` and `EditedObject.kept`."""

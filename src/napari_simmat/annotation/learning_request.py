@@ -48,7 +48,7 @@ class AdaptRequest:
     image: ImageValue
     """The channels to learn from, in the usual view."""
     name: str
-    """Of the image."""
+    """Name of the image."""
     planes: tuple[tuple[Plane, Labels, bool | NDArray[np.bool_]], ...]
     """Index and labels (Y, X) of each plane with objects, and where all of its objects are labeled:
     everywhere (True), nowhere for sure (False), or by a mask (Y, X)."""
@@ -60,7 +60,7 @@ class AdaptRequest:
     """The adapted model to go on from."""
 
     def digest(self, planes: Sequence[AnnotatedPlane], config: FewShotConfig) -> str:
-        """Of what the result depends on: an interrupted learning of the same goes on."""
+        """Digest of what the result depends on: an interrupted learning of the same goes on."""
         state = xxhash.xxh3_128(repr((self.model, self.start, config)).encode())
         for plane in planes:
             state.update(repr((plane.channels, plane.pixel_size)).encode())

@@ -29,18 +29,27 @@ from napari_simmat.engine.scribbles import drawn_outline, pixels_along
 
 Reading = Literal["outline", "adds", "takes away", "scribble"]
 
-AROUND, NEARLY_AROUND = 0.95, 0.7
-"""Shares of a mask within a line from which on it goes around the whole, and may have to."""
+AROUND = 0.95
+"""Share of a mask within a line from which on the line goes around the whole of it."""
+NEARLY_AROUND = 0.7
+"""The same from which on it may be meant to."""
 WITHIN = 0.95
 """Share of what a line encloses that is the mask's, from which on there is nothing to add."""
-MENDS, SURELY_MENDS, DEEPEST = 1 / 3, 0.6, 90
-"""Depths, in half widths, to which a line reaches into a mask if it mends it, rather than outlines
-a neighbor that it touches, and if that is sure; the percentile of the shared pixels' depths. An
-open object that was not outlined just now is mended by any line that touches it."""
-SHARES, SHARES_DEEP, CROSSES = 0.08, 0.2, 0.1
-"""A line also mends an outline of which it encloses so much, in shares of what it encloses, if it
-reaches this deep. With less in common it mends what it crosses: at most this share of it lies
-within, where one around a neighbor follows the common border."""
+MENDS = 1 / 3
+"""Depth, in half widths, to which a line reaches into a mask if it mends it, rather than outlines a
+neighbor that it touches. An open object that was not outlined just now is mended by any line that
+touches it."""
+SURELY_MENDS = 0.6
+"""The same from which on there is no doubt."""
+DEEPEST = 90
+"""Percentile of the shared pixels' depths that is the line's depth."""
+SHARES = 0.08
+"""Share of what a line encloses that is the mask's, from which on `SHARES_DEEP` counts."""
+SHARES_DEEP = 0.2
+"""Depth from which on a line mends a mask that shares so much with it."""
+CROSSES = 0.1
+"""Share of a line that lies within a mask at most if the line crosses it, and so mends it; one
+around a neighbor follows the common border."""
 FEW = 0.08
 """Share of what a line encloses that is the mask's, below which the mask is elsewhere."""
 SAME_AS_BOX = 0.5
@@ -353,10 +362,12 @@ def _shared(
         return 1, [0] * len(masks), [0] * len(masks)
     window, enclosed = _enclosed(line, (shapes[0][0], shapes[0][1]))
     around = ndi.binary_dilation(enclosed, iterations=NEAR)
-    counts, near = (
-        [0 if mask is None else int(np.count_nonzero(mask[window] & part)) for mask in masks]
-        for part in (enclosed, around)
-    )
+    counts = []
+    near = []
+    for mask in masks:
+        here = np.zeros_like(enclosed) if mask is None else mask[window]
+        counts.append(int(np.count_nonzero(here & enclosed)))
+        near.append(int(np.count_nonzero(here & around)))
     return max(int(np.count_nonzero(enclosed)), 1), counts, near
 
 
@@ -380,9 +391,12 @@ def _shows(each: OpenObject, line: NDArray[np.float64]) -> bool:
     (y0, x0), (y1, x1) = line.min(0), line.max(0)
     if prompt.box is not None:
         top, left, bottom, right = prompt.box
-        both = max(min(bottom, y1) - max(top, y0), 0.0) * max(min(right, x1) - max(left, x0), 0.0)
-        of_each = (bottom - top) * (right - left) + (y1 - y0) * (x1 - x0)
-        return bool(both > SAME_AS_BOX * (of_each - both))
+        height = max(min(bottom, y1) - max(top, y0), 0.0)
+        width = max(min(right, x1) - max(left, x0), 0.0)
+        shared = height * width
+        area = (bottom - top) * (right - left)
+        enclosed_area = (y1 - y0) * (x1 - x0)
+        return bool(shared > SAME_AS_BOX * (area + enclosed_area - shared))
     clicks = [mark.points[0] for mark in prompt.marks if mark.label and len(mark.points) == 1]
     low = line.min(0) - 1
     height, width = (np.ceil(line.max(0) - low) + 2).astype(int).tolist()

@@ -67,10 +67,10 @@ def objects_on(
         If something lies outside the image or an object has negative points only.
     """
     objects = []
-    for each in _grouped(state, plane, shape_yx):
-        if not _is_absent(each):
-            prompt = _prompt(each, plane, shape_yx, state.expected_area)
-            objects.append(ObjectPrompt(prompt, each.source, each.number, each.group))
+    for one in _grouped(state, plane, shape_yx):
+        if not _is_absent(one):
+            prompt = _prompt(one, plane, shape_yx, state.expected_area)
+            objects.append(ObjectPrompt(prompt, one.source, one.number, one.group))
     return tuple(objects)
 
 
@@ -133,6 +133,7 @@ class _Object:
 
 
 def _grouped(state: PromptState, plane: Plane, shape_yx: tuple[int, int]) -> list[_Object]:
+    """The objects of a plane with their marks: those that claim marks, then groups of points."""
     prompts = state.prompts.on(plane)
     claimants = _drawn(prompts, plane, shape_yx)
     edited = _edited(state.edited_on(plane), shape_yx, claimants[:1])
@@ -214,19 +215,19 @@ def _absent_on(state: PromptState, plane: Plane, shape_yx: tuple[int, int]) -> l
     return absent
 
 
-def _is_absent(each: _Object) -> bool:
+def _is_absent(collected: _Object) -> bool:
     """Whether the points on a propagated object mark it as absent.
 
     All are negative, and each lies in the middle of the mask or outside it: a negative point near
     the outline corrects the outline instead.
     """
-    if each.number is None or each.mask is None:
+    if collected.number is None or collected.mask is None:
         return False
-    if not each.points or any(each.labels):
+    if not collected.points or any(collected.labels):
         return False
-    depth = distance_transform_edt(np.pad(each.mask, 1))[1:-1, 1:-1]
+    depth = distance_transform_edt(np.pad(collected.mask, 1))[1:-1, 1:-1]
     middle = MIN_CLICK_CENTRALITY * depth.max()
-    return not any(0 < _value_at(depth, point) < middle for point in each.points)
+    return not any(0 < _value_at(depth, point) < middle for point in collected.points)
 
 
 def _value_at(values: np.ndarray, point: tuple[float, float]) -> float:
@@ -331,9 +332,9 @@ def _place(mark: _Mark) -> tuple[float, float]:
 def _owner(point: tuple[float, float], objects: list[_Object]) -> _Object:
     """The object nearest to a point, the smallest of those that contain it."""
 
-    def order(each: _Object) -> tuple[float, float]:
-        assert each.extent is not None
-        y0, x0, y1, x1 = each.extent
+    def order(claimant: _Object) -> tuple[float, float]:
+        assert claimant.extent is not None
+        y0, x0, y1, x1 = claimant.extent
         away_y = max(y0 - 0.5 - point[0], 0.0, point[0] - (y1 - 0.5))
         away_x = max(x0 - 0.5 - point[1], 0.0, point[1] - (x1 - 0.5))
         return away_y**2 + away_x**2, (y1 - y0) * (x1 - x0)
@@ -342,17 +343,18 @@ def _owner(point: tuple[float, float], objects: list[_Object]) -> _Object:
 
 
 def _prompt(
-    each: _Object, plane: Plane, shape_yx: tuple[int, int], expected_area: float | None
+    collected: _Object, plane: Plane, shape_yx: tuple[int, int], expected_area: float | None
 ) -> Prompt:
-    is_bare = each.box is None and each.mask is None
-    if is_bare and not any(each.labels):
+    """What an object asks the model; ValueError if it has negative marks alone."""
+    is_bare = collected.box is None and collected.mask is None
+    if is_bare and not any(collected.labels):
         raise ValueError(ONLY_NEGATIVE)
     prompt = Prompt(
-        points=tuple(each.points),
-        labels=tuple(each.labels),
-        scribbles=tuple(each.scribbles),
-        box=each.box,
-        mask=each.mask,
+        points=tuple(collected.points),
+        labels=tuple(collected.labels),
+        scribbles=tuple(collected.scribbles),
+        box=collected.box,
+        mask=collected.mask,
         plane=plane,
         expected_area=expected_area if is_bare else None,
     )

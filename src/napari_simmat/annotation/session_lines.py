@@ -17,7 +17,8 @@ from napari_simmat.engine.prompts import Prompt
 from napari_simmat.io.plain import Special, from_plain, to_plain
 from napari_simmat.progress import Job, Progress
 
-FORMAT, VERSION = "napari-simmat session", 1
+FORMAT = "napari-simmat session"
+VERSION = 1
 BEYOND_IMAGE = "a mask is larger than the image, or not whole"
 
 
@@ -27,7 +28,7 @@ class AdaptedModelFile(NamedTuple):
     file: str
     """Name of the checkpoint."""
     sha256: str
-    """Of the file."""
+    """SHA-256 of the file."""
     base: str
     """Name of the model that was adapted."""
     sentence: str

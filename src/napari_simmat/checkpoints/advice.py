@@ -19,8 +19,10 @@ MODEL_FOR = {
     "light microscopy": "vit_b_lm",
 }
 """By `PublishedWeights.modality`: of several sizes the one in the middle."""
-_ELECTRONS, _CELLS = 0.02, 2.0
-"""Micrometers to a pixel: of electron microscopes at most, and of images of cells."""
+_ELECTRONS = 0.02
+"""Micrometers to a pixel of an electron microscope, at most."""
+_CELLS = 2.0
+"""Micrometers to a pixel of an image of cells, at most."""
 _MICROMETERS = {"nm": 1e-3, "um": 1.0, "mm": 1e3}
 MADE_FOR_IT = (
     "A model for such images is not here: {name} ({size}, license {license}), for {purpose}. "

@@ -346,7 +346,7 @@ def _say_rig(terminal: Terminal, rig: Rig) -> None:
 
 
 def _motion_values(rig: Rig) -> dict[str, dict[str, float | None]]:
-    """Of each channel the motion in the middle of the image, and the residuals in pixels."""
+    """Motion in the middle of the image, and residuals in pixels, of each channel."""
     values = {}
     for name, motion in rig.channels.items():
         down, right = motion.shift(rig.shape)

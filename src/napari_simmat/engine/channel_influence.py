@@ -119,7 +119,7 @@ def channel_influence_job(
 
 
 def mean_and_std(values: NDArray[Any], mask: Mask) -> tuple[float, float]:
-    """Of the finite values (Y, X) inside a mask; NaN if there are none."""
+    """Mean and deviation of the finite values (Y, X) inside a mask; NaN if there are none."""
     inside = values[mask].astype(np.float64)
     inside = inside[np.isfinite(inside)]
     if not inside.size:

@@ -21,14 +21,20 @@ FAR_AROUND = 0.01
 """Share of a line by which it may miss its start, too: who goes far around stops shorter of it."""
 TAIL = 0.25
 """Share of a line that may lie beyond where it meets itself; that is cut off."""
-ROUNDNESS, WIDTH = 0.1, 0.2
-"""What a line encloses has at least this share of the area of a circle of the same length, or at
-least this mean width in reaches; a stroke there and back encloses less."""
-TREMOR, LOOPS = 0.25, 24
-"""Reaches along a line, but no more than its 24th part, within which it is smoothed before its
-length is taken: a hand trembles, and the mouse knows whole pixels only."""
-FEWEST, MOST = 16, 256
-"""Points of a line that closes."""
+ROUNDNESS = 0.1
+"""Share of the area of a circle of the same length that a line which closes encloses at least: a
+stroke there and back encloses less."""
+WIDTH = 0.2
+"""Mean width in reaches of what a narrower one encloses at least."""
+TREMOR = 0.25
+"""Reaches along a line within which it is smoothed before its length is taken: a hand trembles, and
+the mouse knows whole pixels only."""
+LOOPS = 24
+"""It is smoothed along no more than one part of so many of its length."""
+FEWEST = 16
+"""Smallest number of points of a line that closes."""
+MOST = 256
+"""Largest number of them."""
 MOST_POINTS = 64
 """Largest number of points that another line is kept as."""
 SPACING = 4.0

@@ -341,7 +341,7 @@ class Predictor:
 
     @property
     def source(self) -> tuple[object, ...]:
-        """Of what the image was made, as `read_job` was told; empty for any other image."""
+        """What the image was made of, as `read_job` was told; empty for any other image."""
         return self._source
 
     @property

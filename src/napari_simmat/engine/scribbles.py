@@ -24,8 +24,10 @@ from napari_simmat.engine.prompts import Prompt
 
 MOST_SHOWN = 8
 """Largest number of the points of a line that a model sees, as clicks."""
-SURE, POSSIBLE = 0.7, 1.3
-"""Radii, in distances to the outline, within which a line changes the mask, and may change it."""
+SURE = 0.7
+"""Radius, in distances to the outline, within which a line changes the mask."""
+POSSIBLE = 1.3
+"""Radius within which it may change the mask."""
 RIM = 0.15
 """How far from an outline drawn by hand the model decides, in half widths of what it encloses."""
 

@@ -17,8 +17,10 @@ from napari_simmat.evaluation.metrics import (
     without_covered,
 )
 
-DONE, NEARLY = 0.75, 0.5
-"""IoU from which an object is done, and from which it counts as found."""
+DONE = 0.75
+"""IoU from which an object is done."""
+NEARLY = 0.5
+"""IoU from which it counts as found."""
 
 
 @dataclass(frozen=True)

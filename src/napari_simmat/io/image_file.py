@@ -82,7 +82,7 @@ class ImageFile:
     pixel_ratio: float = 1.0
     """Height of a pixel over its width as given by the user; used where `scale` is unknown."""
     format: str = ""
-    """Of its file, as people call it; empty if another package read it."""
+    """Format of its file, as people call it; empty if another package read it."""
     read_by: str = ""
     """The package and its version that read it, if that is another one."""
     notes: tuple[str, ...] = ()

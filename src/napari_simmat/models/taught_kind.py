@@ -92,7 +92,7 @@ class TaughtPixels:
     def read(
         cls, arrays: Mapping[str, NDArray[np.float32]], kind: KindSpec | None
     ) -> TaughtPixels | None:
-        """Of an untrusted file whose description tells of a `kind`; None if it has no looks.
+        """Read an untrusted file whose description tells of a `kind`; None if it has no looks.
 
         Raises
         ------

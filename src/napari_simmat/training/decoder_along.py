@@ -37,12 +37,18 @@ from napari_simmat.training.labeled_planes import as_rgb
 from napari_simmat.training.region_score import MOST_UNKNOWN, fit_score, judged_regions
 from napari_simmat.training.trainable import TrainableNetwork
 
-CROPS, STEPS = 240, 240
-"""Crops of all training images, and updates of three."""
-SCORED, PART = 40, 1024
-"""Training images of whose regions the score learns, and the side in pixels of what is seen."""
-SCORE_STEPS, SCORE_RATE = 400, 5e-4
-"""Updates of the score, and their rate."""
+CROPS = 240
+"""Crops of all training images together."""
+STEPS = 240
+"""Updates of the maps, of three crops each."""
+SCORED = 40
+"""Training images of whose regions the score learns."""
+PART = 1024
+"""Side in pixels of what is seen of such an image."""
+SCORE_STEPS = 400
+"""Updates of the score."""
+SCORE_RATE = 5e-4
+"""Learning rate of the score."""
 JUDGED = 16
 """Validation images on which the decoders are compared, spread evenly."""
 MET = 0.5

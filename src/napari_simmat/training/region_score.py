@@ -15,13 +15,22 @@ from torch.nn import functional
 from napari_simmat.engine.object_regions import RegionTree
 from napari_simmat.models.object_decoder import RegionScore
 
-RIGHT, NEARLY = 0.75, 0.5
-"""IoUs of which the score tells the chances."""
+RIGHT = 0.75
+"""IoU of which the score tells the chance."""
+NEARLY = 0.5
+"""The other one."""
 MOST_UNKNOWN = 0.3
 """Share of unknown pixels up to which a region counts."""
-BATCH, DECAY, DROPOUT = 1024, 0.05, 0.1
-SOFTNESS, HARD_SHARE = 0.2, 0.7
-"""Width of the soft target around an IoU, and the share of the hard one."""
+BATCH = 1024
+"""Regions of an update."""
+DECAY = 0.05
+"""Weight decay of AdamW."""
+DROPOUT = 0.1
+"""Share of the measures that an update does not see."""
+SOFTNESS = 0.2
+"""Width of the soft target around an IoU."""
+HARD_SHARE = 0.7
+"""Share of the target that is 0 or 1."""
 
 
 def judged_regions(

@@ -24,10 +24,14 @@ NEEDS_SIMPLEITK = (
     "Turns and scales of channels are measured by SimpleITK; install it (pip install SimpleITK), "
     "or allow only shifts."
 )
-_WINDOWS, _LEAST_WINDOW = 5, 48
-"""Windows along each side in which a residual is measured, and the least pixels of one."""
-LEAST_SHARE, LEAST_AGREEMENT = 0.25, 0.2
-"""Windows that must show the same, and correlation of edges, for a motion to mean something."""
+_WINDOWS = 5
+"""Windows along each side in which a residual is measured."""
+_LEAST_WINDOW = 48
+"""Pixels along the side of a window at least."""
+LEAST_SHARE = 0.25
+"""Share of the windows that must show the same for a motion to mean something."""
+LEAST_AGREEMENT = 0.2
+"""Correlation of edges that a motion must reach to mean something."""
 _SAME_CONTENT = 0.5
 """Correlation of the edges in a window from which its residual counts."""
 _LOOKED_AT = 512
@@ -247,7 +251,7 @@ def _faded(edges: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _correlation(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
-    """Of edges, towards the center of the image more than towards its border."""
+    """Correlation of edges (Y, X); the center of the image counts more than its border."""
     one, other = _faded(one), _faded(other)
     whole = float(np.sqrt((one**2).sum() * (other**2).sum()))
     return float((one * other).sum()) / whole if whole else 0.0

@@ -29,10 +29,14 @@ from napari_simmat.progress import Job, Progress, as_part
 if TYPE_CHECKING:
     from napari_simmat.engine.predictor import Predictor
 
-STEPS, TOGETHER = 40, 3
-"""Updates, and the crops of each."""
-CROPS, SIDE = 24, 160
-"""Crops that are drawn, and their sides in the network's pixels at their scales."""
+STEPS = 40
+"""Updates of the decoder."""
+TOGETHER = 3
+"""Crops of each update."""
+CROPS = 24
+"""Crops that are cut in all."""
+SIDE = 160
+"""Side of a crop in the network's pixels, at its scale."""
 RATE = 1e-3
 """Learning rate of AdamW."""
 HELD = 1.2

@@ -251,7 +251,7 @@ class _Ground:
 
     @classmethod
     def of(cls, values: NDArray[Any]) -> _Ground:
-        """Of the mean of the channels that show something."""
+        """Look at the mean of the channels that show something."""
         shown = [np.nan_to_num(each.astype(np.float32)) for each in values]
         plane = np.mean([each for each in shown if not _is_constant(each)] or shown, axis=0)
         smooth = ndi.gaussian_filter(plane, 0.7)

@@ -41,17 +41,20 @@ NARROW = 14.0
 """Width in pixels of the median object below which the plane is decoded enlarged, too."""
 LARGE = 700_000
 """Pixels of the network's input from which a plane takes more than a second or two."""
-AT_ONCE, MORE = 1_200_000, 0.25
-"""Pixels of the network that are decoded before what was found is shown; later, as the share of
-those before."""
+AT_ONCE = 1_200_000
+"""Pixels of the network that are decoded before what was found is shown for the first time."""
+MORE = 0.25
+"""How many more are decoded until it is shown again, as a share of those before."""
 MIN_SIDE = 64
 """A plane is reduced as long as its longer side has so many pixels."""
 FREE = 0.7
 """Share of a region that better ones must leave."""
 FINER_IS_BETTER = 0.03
 """What each doubling of the scale adds to a chance where regions of several scales compete."""
-NOTABLE, MEASURED = 0.3, 200
-"""Chance of the objects whose width counts, and how many of them are measured."""
+NOTABLE = 0.3
+"""Chance above which an object's width counts."""
+MEASURED = 200
+"""How many notable objects are measured."""
 
 
 class _Found(NamedTuple):
@@ -115,7 +118,10 @@ class Look:
         decoder: ObjectDecoder | None = None,
         most: int | None = None,
     ) -> Job[None]:
-        """Look on to the end, or at one piece and then at no more than so many pixels."""
+        """Look at what is left.
+
+        With `most` at the first piece, and on until so many of the network's pixels are decoded.
+        """
         begun = self.done
         total = begun + sum(self._work(predictor, piece) for piece in self.left)
         while self.left:
@@ -145,7 +151,7 @@ class Look:
         return float(np.median(self._widths)) if self._widths else 0.0
 
     def _pieces(self, predictor: Predictor, zoom: float) -> list[Piece]:
-        """All of a scale.
+        """All pieces of a scale.
 
         A large plane is decoded piece by piece, so that memory is bounded, and no step is long.
         """
@@ -154,7 +160,7 @@ class Look:
         return [Piece(zoom, part) for part in tile_boxes(self.box.size, side, shared)]
 
     def _work(self, predictor: Predictor, piece: Piece) -> int:
-        """Pixels of the network."""
+        """How many of the network's pixels a piece takes."""
         transform = zoomed(predictor.input_transform(piece.box.size), piece.zoom)
         return math.prod(transform.resized)
 
@@ -210,7 +216,7 @@ def regions_job(
 
 
 def _scales(predictor: Predictor, box: PixelBox) -> list[float]:
-    """Those at which a part is decoded whatever it shows, its own first."""
+    """The scales at which a part is decoded whatever it shows, its own first."""
     longest = max(predictor.input_transform(box.size).resized)
     return [zoom for zoom in ZOOMS if zoom == 1 or zoom * longest >= MIN_SIDE]
 
@@ -298,16 +304,17 @@ def _in_image(
     mask = tree.mask(one, (rows, columns))
     if transform.resized == transform.image:
         return PixelBox(rows.start, columns.start, rows.stop, columns.stop), mask
-    (top, along_y), (left, along_x) = (
-        _resampling(side, size, scale)
-        for side, size, scale in zip((rows, columns), transform.image, transform.scale, strict=True)
-    )
+    height, width = transform.image
+    scale_y, scale_x = transform.scale
+    top, along_y = _resampling(rows, height, scale_y)
+    left, along_x = _resampling(columns, width, scale_x)
     smooth = along_y @ np.pad(mask, 1).astype(np.float32) @ along_x.T > 0.5
     window = bounding_box(smooth)
     if window is None:
         return None
     inside = smooth[window]
-    top, left = top + window[0].start, left + window[1].start
+    top += window[0].start
+    left += window[1].start
     return PixelBox(top, left, top + inside.shape[0], left + inside.shape[1]), inside
 
 

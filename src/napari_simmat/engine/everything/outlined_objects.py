@@ -36,8 +36,10 @@ if TYPE_CHECKING:
 
 SAME_OBJECT = 0.6
 """IoU from which an outline shows the object that was found."""
-FOUND, ENCODED = 0.4, 0.7
-"""Shares of the work after which objects are found, and the plane is encoded by the model."""
+FOUND = 0.4
+"""Share of the work after which objects are found."""
+ENCODED = 0.7
+"""Share of the work after which the model has encoded the plane, too."""
 
 
 def outline_objects_job(

@@ -37,8 +37,10 @@ NOT_COLORED = (
 )
 BLOCK_SIDE = 64
 """Side in pixels of the blocks in which intensities of tissue are measured."""
-_AREA, _MOST_AREAS = 512, 1000
-"""Side of the areas in which such blocks are looked for, and how many of them at most."""
+_AREA = 512
+"""Side in pixels of the areas in which such blocks are looked for."""
+_MOST_AREAS = 1000
+"""How many areas are looked through at most."""
 NOT_MARKED = (
     "{} marks nothing on what is read of {}; give one that does, another region, or leave --tissue "
     "out."

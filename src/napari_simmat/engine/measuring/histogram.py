@@ -30,7 +30,7 @@ class Histogram(NamedTuple):
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Histogram | None:
-        """Of the finite values, in NumPy's bins (`auto`), `MOST_BINS` at most; None of none.
+        """Count the finite values in NumPy's bins (`auto`), `MOST_BINS` at most; None of none.
 
         Whole numbers have bins of whole widths, so that none is empty for want of a number.
         """

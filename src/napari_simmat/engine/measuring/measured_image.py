@@ -175,7 +175,7 @@ class MeasuredImage:
 
     @property
     def _nbytes(self) -> int:
-        """Of a plane of all that is measured."""
+        """Bytes of a plane of all that is measured."""
         return len(self.numbers) * math.prod(self.source.shape[-2:]) * self.source.dtype.itemsize
 
     def part(self, index: tuple[int, ...], rows: slice, columns: slice) -> NDArray[Any]:

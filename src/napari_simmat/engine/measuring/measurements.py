@@ -67,7 +67,7 @@ class ValueColumns:
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """Of the columns: one statistic of all channels after the other, then of the indices."""
+        """Names of the columns: each statistic of all channels, then each of the indices."""
         names = [f"{each}_{channel}" for each in self.statistics for channel in self.channels]
         names += [f"{each}_{one.index.name}" for each in self._of_indices for one in self.indices]
         return tuple(names)

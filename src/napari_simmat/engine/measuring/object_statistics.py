@@ -116,7 +116,7 @@ def statistics_of_places(
 
 
 def known_share(values: NDArray[Any]) -> NDArray[np.float64]:
-    """Of each channel, the share of the values (C, N) of an object that are finite, 0 to 1."""
+    """Share of an object's values (C, N) that are finite, 0 to 1, of each channel."""
     if values.dtype.kind != "f":
         return np.ones(len(values))
     return np.asarray(np.isfinite(values).mean(axis=1), np.float64)

@@ -32,8 +32,10 @@ TOO_MANY_TRACKS = (
 )
 _AREA_WEIGHT = 0.5
 """Diameters that a doubled area counts for, beside the distance."""
-_DAUGHTER, _DAUGHTERS = 0.85, (0.5, 1.5)
-"""Largest part of its mother's area that a daughter has, and the range of both together."""
+_DAUGHTER = 0.85
+"""Largest part of its mother's area that a daughter has."""
+_DAUGHTERS = (0.5, 1.5)
+"""Parts of their mother's area that two daughters have together, at least and at most."""
 _LAST_AREAS = 3
 """Frames of a mother over which the median of its area is taken."""
 
@@ -281,7 +283,7 @@ def link_objects_job(
 
 
 def _usual_diameter(nodes: Mapping[Node, Measurement], ndim: int) -> float:
-    """Of a disc, or of a ball, as large as the median object."""
+    """Diameter of a disc, or of a ball, as large as the median object."""
     size = float(np.median(np.array([area for _, area in nodes.values()], float)))
     if ndim == 2:
         return 2 * math.sqrt(size / math.pi)

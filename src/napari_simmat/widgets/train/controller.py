@@ -119,7 +119,7 @@ class TrainingController(JobController):
 
     @property
     def name(self) -> str:
-        """Of the current or last run; empty before the first."""
+        """Name of the current or last run; empty before the first."""
         return "" if self._run is None else self._run.name
 
     @property

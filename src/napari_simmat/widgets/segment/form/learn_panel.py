@@ -57,7 +57,7 @@ class AdaptPanelState(NamedTuple):
     takes_all: bool = False
     """Whether all are learned from, unless the user says otherwise."""
     progress: Progress | None = None
-    """Of the learning under way; None for none."""
+    """How far a learning is; None if none is under way."""
     adapted: AdaptedModelFile | None = None
     """What the chosen model became by learning; None if it did not."""
     shows_adapted: bool = True

@@ -327,7 +327,7 @@ class RecoveredSession(NamedTuple):
     indices: dict[str, LabelIndex]
     """The objects of each labels layer."""
     names: list[str]
-    """Of classes, the known ones first."""
+    """Names of classes, the known ones first."""
     classes: dict[str, np.ndarray]
     """(..., Y, X) uint8 of each labels layer that has classes: position in `names`, from 1."""
     lost: bool

@@ -52,10 +52,10 @@ class _LinkRequest(NamedTuple):
     session: LayerSession
     editor: LayerEditor
     version: int
-    """Of the objects, which may be edited meanwhile."""
+    """Version of the objects, which may be edited meanwhile."""
     axis: int
     name: str
-    """Of the command."""
+    """Name of the command."""
     picked: tuple[Plane, ...]
     """Planes whose prompts are used up."""
     in_depth: bool
