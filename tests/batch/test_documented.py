@@ -116,7 +116,14 @@ def test_schemas_refuse_what_is_otherwise(name, entry, wrong, folder):
         "record": {**json.loads(golden.read_text("utf-8")), "run": {}},
         "event": {"done": 1, "total": 2, "message": ""},
         "segment": {"files": [], "skipped": []},
-        "plan": {"output": "out", "files": [], "skipped": [], "problems": {}, "remarks": {}},
+        "plan": {
+            "output": "out",
+            "files": [],
+            "skipped": [],
+            "problems": {},
+            "remarks": {},
+            "images": {},
+        },
     }[name]
     valid(name, good)
     with pytest.raises(jsonschema.ValidationError):

@@ -62,10 +62,16 @@ def test_record_of_two_runs_differs_only_in_run():
     [
         ({"input": replace(a_request().input, sha256="other")}, ["the input"]),
         ({"input": replace(a_request().input, file="renamed.tif")}, []),
-        ({"model": replace(a_request().model, fingerprint="other")}, ["the model"]),
+        (
+            {"model": replace(a_request().model, fingerprint="other")},
+            ["the model (tiny-1, with other weights)"],
+        ),
         ({"prompts": a_request().prompts[:2]}, ["the prompts"]),
         ({"prompts": a_request().prompts[::-1]}, ["the prompts"]),
-        ({"settings": RecordedSettings(compute=Compute(device="cuda"))}, ["the settings"]),
+        (
+            {"settings": replace(a_request().settings, compute=Compute(device="cuda"))},
+            ["device (auto then, cuda now)"],
+        ),
     ],
 )
 def test_request_differences_are_named(change, words):

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from napari_simmat.batch.record import FORMAT, FORMAT_VERSION, Record
-from napari_simmat.io.json_schema import DRAFT, schema_of
+from napari_simmat.io.description import ImageDescription
+from napari_simmat.io.json_schema import DRAFT, schema_of, table_of
 from napari_simmat.models.spec import ModelSpec
 from napari_simmat.progress import JobEvent
 
@@ -89,6 +90,7 @@ def plan_schema() -> dict[str, Any]:
         "skipped": {"type": "array", "items": _SKIPPED},
         "problems": sentences,
         "remarks": sentences,
+        "images": {"type": "object", "additionalProperties": table_of(ImageDescription)},
     }
     nested = {"children": _object("", entries)}
     return _object("What simmat segment --dry-run --json prints", entries, nested)

@@ -37,7 +37,7 @@ def schema_of(kind: Any, title: str, first: Mapping[str, Any] | None = None) -> 
     first
         Schemas of required entries that stand before its own.
     """
-    table = _table(kind)
+    table = table_of(kind)
     properties = {**(first or {}), **table["properties"]}
     required = [*(first or {}), *table["required"]]
     return {
@@ -49,13 +49,16 @@ def schema_of(kind: Any, title: str, first: Mapping[str, Any] | None = None) -> 
     }
 
 
-def _table(kind: Any) -> dict[str, Any]:
-    """A dataclass or named tuple; entries of embedded ones are its own."""
+def table_of(kind: Any) -> dict[str, Any]:
+    """The schema of a dataclass or named tuple within another one.
+
+    Entries of embedded ones are its own.
+    """
     properties: dict[str, Any] = {}
     required: list[str] = []
     for rule in field_rules(kind):
         if "flat" in rule.notes:
-            inner = _table(rule.kind)
+            inner = table_of(rule.kind)
             properties |= inner["properties"]
             required += inner["required"]
             continue
@@ -85,7 +88,7 @@ def _schema(hint: Any, outer: Mapping[str, Any]) -> dict[str, Any]:
     if origin is Literal:
         return {"enum": list(parts)}
     if is_dataclass(origin) or hasattr(origin, "_fields"):
-        return _table(origin)
+        return table_of(origin)
     if origin in (dict, Mapping):
         items = _schema(parts[1], {}) if len(parts) > 1 else {}
         return {"type": "object", **({"additionalProperties": items} if items else {})}
