@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,8 +15,13 @@ from napari_simmat.annotation.drafts import Draft, DraftSet
 from napari_simmat.annotation.history import NewObject
 from napari_simmat.annotation.image_session import ImageSession
 from napari_simmat.annotation.label_editor import LabelArray, LabelEditor
+from napari_simmat.annotation.links import FoundLinks, LinkRequest
+from napari_simmat.annotation.naming import FoundNames, NamingRequest
 from napari_simmat.annotation.prompt_state import Prompts, PromptState
+from napari_simmat.engine.label_edit import LabelEdit
 from napari_simmat.engine.masks import ObjectMask
+from napari_simmat.engine.naming import NamedObjects
+from napari_simmat.engine.tracking.linking import Lineage, Node
 from napari_simmat.models import spec
 
 PACKAGE = Path(spec.__file__).parents[1]
@@ -77,6 +83,37 @@ def split_in_two(board: Board) -> None:
     board.verbs.split(1)
 
 
+def outdated(board: Board, found: FoundLinks) -> FoundLinks:
+    """Links of the objects before they were classed."""
+    version = board.editor.version - 1
+    return replace(found, request=replace(found.request, version=version))
+
+
+def elsewhere(board: Board, found: FoundNames) -> FoundNames:
+    """Names of the objects of other labels."""
+    other = LabelEditor(LabelArray(board.editor.layer.data.copy()))
+    return replace(found, request=replace(found.request, editor=other))
+
+
+def names(board: Board) -> FoundNames:
+    """That object 2 is most likely a cell, and object 1 doubtful."""
+    editor = board.editor
+    entries = {label: editor.register.entry(label) for label in editor.labels}
+    found = NamedObjects({1: "cell", 2: "cell"}, {1: 0.5, 2: 0.9}, {"cell": 3, "dirt": 3}, 5, 6)
+    return FoundNames(
+        NamingRequest(editor, editor.version, entries), found, dict.fromkeys(entries, "")
+    )
+
+
+def links(board: Board) -> FoundLinks:
+    """That object 2 is object 1 on another frame, taking columns for frames."""
+    nodes = Node(4, 1), Node(14, 2)
+    request = LinkRequest(board.editor, board.editor.version, 1, lambda *_: None, "link of 1 and 2")
+    lineage = Lineage(dict.fromkeys(nodes, ((10.0,), 6)), {nodes[1]: nodes[0]})
+    edits = [LabelEdit(block(10, 12), 2, 1)]
+    return FoundLinks(request, lineage, edits)
+
+
 STEPS = {
     "write": (lambda b: b.verbs.write("commit", [NewObject(block(2, 12), 0.5)]), "commit of 3"),
     "delete": (lambda b: b.verbs.delete([1]), "deletion of 1"),
@@ -89,6 +126,9 @@ STEPS = {
     "reject": (lambda b: b.verbs.reject([A, B]), "rejection of 2 drafts"),
     "open_draft": (lambda b: b.verbs.open_draft(A), "edit of a draft"),
     "mark_ground": (lambda b: b.verbs.mark_ground(Draft(block(0, 0), 0)), "marking of ground"),
+    "take_masks": (lambda b: b.verbs.take_masks("cells", [block(2, 2)]), "masks of cells"),
+    "name_others": (lambda b: b.verbs.name_others(names(b)), "naming of 2"),
+    "link": (lambda b: b.verbs.link(links(b)), "link of 1 and 2"),
     "clear": (lambda b: (b.show(CLICK), b.verbs.clear(())), "clearing"),
 }
 
@@ -143,6 +183,8 @@ def test_prompts_that_said_which_are_used_up(board):
         (lambda b: b.verbs.accept([]), "no draft"),
         (lambda b: b.verbs.reject([Draft(block(0, 0), 0.5)]), "no draft"),
         (lambda b: b.verbs.choose_mask(()), "no other mask"),
+        (lambda b: b.verbs.link(outdated(b, links(b))), "changed meanwhile"),
+        (lambda b: b.verbs.name_others(elsewhere(b, names(b))), "changed meanwhile"),
     ],
 )
 def test_refused_verb_changes_nothing_and_says_why(act, reason, board):
@@ -178,6 +220,16 @@ def test_nothing_to_undo_or_redo_is_none(board):
     assert board.verbs.undo() is None
 
 
+def test_named_objects_that_changed_meanwhile_are_left_alone(board):
+    found = names(board)
+    found = replace(found, digests={2: "of another mask"})
+    board.verbs.classify([1], "dirt")
+    text = board.verbs.name_others(found)
+    assert text.endswith("2 objects changed meanwhile and are left alone.")
+    assert board.editor.register.entry(2).category == ""
+    assert board.session.history.last.name == "class dirt of 1", "nothing to undo"
+
+
 def test_many_objects_are_counted():
     assert [counted(range(1, n + 1)) for n in (1, 3, 4)] == ["1", "1, 2, 3", "4 objects"]
 
@@ -199,6 +251,6 @@ def test_each_verb_is_called_by_script_and_window_alike():
     }
     # What is written was chosen by the window, or proposed, or propagated there.
     by_window = {"commit": "write", "accept": "write"}
-    wanted = verbs - {"step", "write"}
+    wanted = verbs - {"write"}
     assert wanted <= called("annotation/session.py")
     assert {by_window.get(name, name) for name in wanted} <= called("widgets/segment")

@@ -24,13 +24,16 @@ from napari_simmat.annotation.annotator import (
     OPEN_PROMPTS,
     TWO_TO_MERGE,
 )
+from napari_simmat.annotation.links import JOIN_PLANES
+from napari_simmat.annotation.links import NO_OBJECTS as NO_LINKED_OBJECTS
+from napari_simmat.annotation.propagated import NOTHING_OPEN
 from napari_simmat.annotation.session import NO_GROUND, NO_OBJECTS, NO_PLANE, Session
 from napari_simmat.annotation.session_file import LOST
 from napari_simmat.annotation.session_image import SessionImage
 from napari_simmat.annotation.session_lines import AdaptedModelFile
 from napari_simmat.annotation.session_log import CLOSED, IN_USE
 from napari_simmat.annotation.session_replay import OTHER_SHAPE
-from napari_simmat.engine.settings import ChannelSelection
+from napari_simmat.engine.settings import ChannelSelection, LinkSettings
 from napari_simmat.io.files import OutputError
 from napari_simmat.models.network import FoundMasks
 from napari_simmat.models.sam3 import Sam3Network
@@ -41,6 +44,9 @@ from tests.decoders import put_published
 from tests.golden import session as golden
 from tests.training.simulated_learning import OFFER_ANYTHING
 from tests.widgets.scenes import CENTERS, discs, gray, iou, nucleus_in_cell
+from tests.widgets.segment.work.test_naming import BY_HAND, shapes
+from tests.widgets.segment.work.test_propagation import CENTER, ball
+from tests.widgets.segment.work.test_tracks import PLACES, series
 
 QUICK = AutomaticSettings(points_per_side=8)
 
@@ -390,6 +396,93 @@ def test_session_of_a_stack_keeps_planes_apart():
         for plane in ((), (3,), (-1,), (0, 0)):
             with pytest.raises(ValueError, match=matches(NO_PLANE)):
                 session.click(5, 5, plane=plane)
+
+
+def test_session_propagates_as_the_window_does():
+    image, mask = ball()
+    with Session(SessionImage.of(image)) as session:
+        with pytest.raises(ValueError, match=NOTHING_OPEN):
+            session.propagate()
+        session.click(*CENTER, plane=(3,))
+        with pytest.raises(ValueError, match="the axes QYX"):
+            session.propagate(axis=1)
+        assert session.propagate(category="ball") == [1]
+        assert iou(session.labels == 1, mask) > 0.85
+        assert [plane.any() for plane in session.labels] == [plane.any() for plane in mask]
+        assert session.undo() == "propagation of 1"
+        assert not session.labels.any()
+        assert session.prediction((3,)) is not None, "its prompts are open again"
+        assert session.propagate(planes=(2, 3)) == [1]
+        assert [plane.any() for plane in session.labels].index(True) == 2
+
+
+def test_session_refines_other_labels(session):
+    drawn = np.zeros((200, 220), np.uint8)
+    for number, (y, x) in enumerate(CENTERS[:2], start=1):
+        drawn[y - 10 : y + 10, x - 10 : x + 10] = number
+    session.take_masks(drawn)
+    assert session.commit() == [1, 2]
+    for number in (1, 2):
+        assert iou(session.labels == number, discs()[1] == number) > 0.85
+    with pytest.raises(ValueError, match="hold no object"):
+        session.take_masks(np.zeros_like(drawn))
+    with pytest.raises(ValueError, match="shape"):
+        session.take_masks(drawn[1:])
+
+
+def test_session_links_and_cuts_over_time(tmp_path):
+    frames, labels = series()
+    with Session(SessionImage.of(frames), log=tmp_path / "log.jsonl") as session:
+        with pytest.raises(ValueError, match=NO_LINKED_OBJECTS):
+            session.link_over_time(LinkSettings(axis=0))
+        for frame, plane in enumerate(labels):
+            session.take_masks(plane, plane=(frame,))
+            session.commit(plane=(frame,))
+        with pytest.raises(ValueError, match="axis=0"):
+            session.link_over_time()
+        assert session.link_over_time(LinkSettings(axis=0)) == "4 tracks, 1 division."
+        first, second = (int(session.labels[frame][PLACES[frame][0]]) for frame in (0, 1))
+        assert first == second
+        said = session.cut((0, first), (1, second), axis=0)
+        assert said == "5 tracks, 1 division."
+        later = int(session.labels[1][PLACES[1][0]])
+        assert later != first
+        assert session.link((0, first), (1, later), axis=0) == "4 tracks, 1 division."
+        assert (tmp_path / "out" / "image_res_track.txt") in session.save(tmp_path / "out")
+        linked = session.labels.copy()
+    with Session(SessionImage.of(frames), log=tmp_path / "log.jsonl") as again:
+        np.testing.assert_array_equal(again.labels, linked)
+        assert again.undo() == f"link of {first} and {later}"
+
+
+def test_session_joins_the_sections_of_a_stack():
+    image, mask = ball()
+    with Session(SessionImage.of(image)) as session:
+        for plane in range(1, 6):
+            session.take_masks(mask[plane].astype(np.uint8), plane=(plane,))
+            session.commit(plane=(plane,))
+        assert len(session.objects) == 5
+        said = session.link_over_time(JOIN_PLANES)
+        assert said == "1 object in 3D; each has one id on all its planes."
+        assert session.objects == [1]
+
+
+def test_session_names_the_others():
+    image, labels, classes = shapes()
+    with Session(SessionImage.of(image)) as session:
+        session.take_masks(labels)
+        session.commit()
+        with pytest.raises(ValueError, match="Class three objects"):
+            session.name_others()
+        number = {session.labels[labels == n].max(): n for n in classes}
+        for label, n in number.items():
+            if n in BY_HAND:
+                session.classify(classes[n], int(label))
+        said = session.name_others()
+        assert said.startswith("Named 10 objects by 3 bar, 3 disk;")
+        entries = session._editor.register.entries
+        assert {number[n]: each.category for n, each in entries.items()} == classes
+        assert session.undo().startswith("naming of 10")
 
 
 def test_session_table_of_a_picture_names_its_colors(tmp_path):

@@ -7,7 +7,7 @@ say where a verb is refused.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from napari_simmat._text import pluralize
@@ -15,6 +15,8 @@ from napari_simmat.annotation.drafts import Draft, DraftEdit
 from napari_simmat.annotation.history import Command, LayerEdit, NewObject
 from napari_simmat.annotation.image_session import ImageSession
 from napari_simmat.annotation.label_editor import LabelEditor, Overlap
+from napari_simmat.annotation.links import FoundLinks
+from napari_simmat.annotation.naming import FoundNames
 from napari_simmat.annotation.object_changes import (
     MIN_VISIBLE,
     Written,
@@ -29,10 +31,11 @@ from napari_simmat.annotation.object_changes import (
 )
 from napari_simmat.annotation.predictions import Prediction
 from napari_simmat.annotation.prompt_state import Plane, PromptState
+from napari_simmat.engine.masks import ObjectMask
 
 Reason = Literal[
     "nothing to commit", "hidden", "open prompts", "no object", "not on plane", "too few to merge",
-    "no draft", "no other mask",
+    "no draft", "no other mask", "changed meanwhile",
 ]  # fmt: skip
 NOTHING_TO_COMMIT = "Nothing is predicted that could be committed: give a prompt first."
 HIDDEN = "Objects {} keep all the pixels: overwrite them with overlap='overwrite'."
@@ -41,6 +44,7 @@ NO_OBJECT = "There is no object {}."
 NOT_ON_PLANE = "Object {} is not on plane {}."
 TWO_TO_MERGE = "Give at least two objects to merge."
 NO_DRAFTS = "There are no drafts: propose some first."
+CHANGED_MEANWHILE = "The objects were changed meanwhile, so nothing was done: do it again."
 NO_OTHER_MASK = "There is no other mask for these prompts."
 _NAMED_OBJECTS = 3
 """More objects than these are counted in the name of a step, not listed."""
@@ -100,32 +104,6 @@ class Annotator:
         self._session = session
         self._host = host
 
-    def step(
-        self,
-        name: str,
-        after: PromptState,
-        edit: LayerEdit | None = None,
-        drafts: DraftEdit | None = None,
-    ) -> None:
-        """Record what was just done, as one command.
-
-        Parameters
-        ----------
-        name
-            In words, as in "Undone: commit of 3."
-        after
-            The prompts after it.
-        edit, drafts
-            What it changed in labels, and did with drafts, if anything.
-        """
-        view = self._session.view(after.order)
-        before = view.prompt_state
-        self._host.show_prompts(after)
-        self._session.record(name, before, view.prompt_state, edit, drafts)
-        last = self._session.history.last
-        assert last is not None, "it was recorded"
-        self._host.done(last)
-
     # ------------------------------------------------------------------- prompts
 
     def choose_mask(self, plane: Plane, choice: int | None = None) -> bool:
@@ -137,14 +115,23 @@ class Annotator:
             raise RefusedError("no other mask", NO_OTHER_MASK)
         if choice == prediction.choices[-1]:
             return False
-        self.step("choice of a mask", with_choice(self._session.prompt_state, prediction, choice))
+        self._step("choice of a mask", with_choice(self._session.prompt_state, prediction, choice))
         return True
+
+    def take_masks(self, name: str, masks: Sequence[ObjectMask]) -> None:
+        """Take masks (..., Y, X), each on one plane, as prompts: each is an object to be refined.
+
+        `name` is that of the labels they come from.
+        """
+        state = self._session.prompt_state
+        prompts = replace(state.prompts, masks=(*state.prompts.masks, *masks))
+        self._step(f"masks of {name}", replace(state, prompts=prompts))
 
     def clear(self, plane: Plane) -> None:
         """Remove the open prompts of a plane, and close the object that is edited there."""
         kept = self._session.prompt_state.off(plane)
         if kept != self._session.prompt_state:
-            self.step("clearing", kept)
+            self._step("clearing", kept)
 
     # ------------------------------------------------------------------- objects
 
@@ -208,7 +195,7 @@ class Annotator:
             others = editor.overlapped(objects)
             raise RefusedError("hidden", HIDDEN.format(", ".join(map(str, others))), others)
         name = f"{name} of {counted(written.labels)}"
-        self.step(name, written.after, written.edit, written.drafts or None)
+        self._step(name, written.after, written.edit, written.drafts or None)
         return written
 
     def edit(self, plane: Plane, label: int) -> None:
@@ -218,7 +205,7 @@ class Annotator:
         after = opened_object(self._session, plane, label)
         if after is None:
             raise RefusedError("not on plane", NOT_ON_PLANE.format(label, plane), [label])
-        self.step(f"edit of {label}", after)
+        self._step(f"edit of {label}", after)
 
     def delete(self, labels: Sequence[int]) -> None:
         """Remove committed objects."""
@@ -261,6 +248,34 @@ class Annotator:
         name = f"class {category or 'none'}"
         self._change(name, labels, lambda editor: editor.classify(labels, category))
 
+    def name_others(self, found: FoundNames) -> str:
+        """Give the other objects the classes that were found for them; returns it in words.
+
+        Raises RefusedError if the objects are in other labels now.
+        """
+        editor = self._session.editor
+        if editor is None or editor is not found.request.editor:
+            raise RefusedError("changed meanwhile", CHANGED_MEANWHILE)
+        changed, text = found.changes(), found.described()
+        if changed:
+            edit = editor.name(changed)
+            name = f"naming of {counted(sorted(changed))}"
+            self._step(name, self._session.prompt_state, edit)
+        return text
+
+    def link(self, found: FoundLinks, closing: Sequence[Plane] = ()) -> None:
+        """Let ids follow links; the prompts on the planes `closing` said which, and are used up.
+
+        Raises RefusedError if the objects were changed since they were linked.
+        """
+        request, editor = found.request, self._session.editor
+        if editor is None or editor is not request.editor or editor.version != request.version:
+            raise RefusedError("changed meanwhile", CHANGED_MEANWHILE)
+        if not request.in_depth:
+            self._session.time_axis = request.axis
+        edit = editor.renumber(found.edits, found.lineage, request.axis, found.after)
+        self._step(request.name, self._without(closing), edit)
+
     def _change(
         self,
         name: str,
@@ -271,11 +286,9 @@ class Annotator:
         self._check_objects(labels)
         editor = self._host.target()
         edit = act(editor)
-        after = self._session.prompt_state
-        for plane in closing:
-            after = after.off(plane)
+        after = self._without(closing)
         gone = [label for label in labels if label not in editor]
-        self.step(f"{name} of {counted(labels)}", without_edited(after, gone), edit)
+        self._step(f"{name} of {counted(labels)}", without_edited(after, gone), edit)
 
     # -------------------------------------------------------------------- drafts
 
@@ -296,20 +309,17 @@ class Annotator:
         self._check_drafts(drafts)
         which = "a draft" if len(drafts) == 1 else pluralize(len(drafts), "draft")
         edit = DraftEdit(rejected=tuple(drafts))
-        self.step(f"rejection of {which}", self._session.prompt_state, drafts=edit)
+        self._step(f"rejection of {which}", self._session.prompt_state, drafts=edit)
 
     def open_draft(self, draft: Draft) -> None:
         """Open a draft, so that clicks correct it before it is committed, which replaces it."""
         self._check_drafts([draft])
         self._check_free(draft.plane)
-        self.step("edit of a draft", opened_draft(self._session.prompt_state, draft))
+        self._step("edit of a draft", opened_draft(self._session.prompt_state, draft))
 
     def mark_ground(self, ground: Draft, closing: Sequence[Plane] = ()) -> None:
         """Remember where no object is, from lines on the planes `closing`, which are used up."""
-        after = self._session.prompt_state
-        for plane in closing:
-            after = after.off(plane)
-        self.step("marking of ground", after, drafts=DraftEdit(ground=(ground,)))
+        self._step("marking of ground", self._without(closing), drafts=DraftEdit(ground=(ground,)))
 
     # ------------------------------------------------------------------- history
 
@@ -345,6 +355,39 @@ class Annotator:
         self._host.done(command)
 
     # ------------------------------------------------------------------- helpers
+
+    def _step(
+        self,
+        name: str,
+        after: PromptState,
+        edit: LayerEdit | None = None,
+        drafts: DraftEdit | None = None,
+    ) -> None:
+        """Record what was just done, as one command.
+
+        Parameters
+        ----------
+        name
+            In words, as in "Undone: commit of 3."
+        after
+            The prompts after it.
+        edit, drafts
+            What it changed in labels, and did with drafts, if anything.
+        """
+        view = self._session.view(after.order)
+        before = view.prompt_state
+        self._host.show_prompts(after)
+        self._session.record(name, before, view.prompt_state, edit, drafts)
+        last = self._session.history.last
+        assert last is not None, "it was recorded"
+        self._host.done(last)
+
+    def _without(self, closing: Sequence[Plane]) -> PromptState:
+        """The prompts but for those of some planes."""
+        after = self._session.prompt_state
+        for plane in closing:
+            after = after.off(plane)
+        return after
 
     def _check_objects(self, labels: Sequence[int]) -> None:
         editor = self._session.editor

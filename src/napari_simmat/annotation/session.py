@@ -23,10 +23,18 @@ from napari_simmat.annotation.inference_service import InferenceService
 from napari_simmat.annotation.label_editor import LabelArray, LabelEditor, Overlap
 from napari_simmat.annotation.learning_request import adapt_job, adapt_request
 from napari_simmat.annotation.lesson import Lesson, ground_marked, lesson_of
+from napari_simmat.annotation.links import LINK_OVER_TIME, LinkRequest, find_links_job
+from napari_simmat.annotation.naming import ALL_BY_HAND, NamingRequest, name_others_job
 from napari_simmat.annotation.pen import drawn_state
 from napari_simmat.annotation.predictions import ChosenModel, Prediction, PredictionRequest
 from napari_simmat.annotation.prompt_grouping import objects_on
 from napari_simmat.annotation.prompt_state import Outline, Plane, Prompts, PromptState, ShapeKind
+from napari_simmat.annotation.propagated import (
+    NOTHING_FOUND,
+    NOTHING_OPEN,
+    PromptedObjects,
+    Propagated,
+)
 from napari_simmat.annotation.proposals import KnownObjects, Proposals, choose_drafts_job, expected
 from napari_simmat.annotation.saved_objects import labeled_objects
 from napari_simmat.annotation.session_file import LOST
@@ -35,9 +43,18 @@ from napari_simmat.annotation.session_log import SessionLog
 from napari_simmat.annotation.session_replay import Replayed
 from napari_simmat.batch.outputs import save_objects_job
 from napari_simmat.checkpoints.registry import model_reference
+from napari_simmat.engine.masks import ObjectMask
 from napari_simmat.engine.pen_line import drawn_line
-from napari_simmat.engine.settings import AutomaticSettings, ChannelSelection, Compute
+from napari_simmat.engine.settings import (
+    AutomaticSettings,
+    ChannelSelection,
+    Compute,
+    LinkSettings,
+    PropagationSettings,
+)
 from napari_simmat.engine.table_settings import DEFAULT_STATISTICS, TableSettings
+from napari_simmat.engine.tracking.linking import Node
+from napari_simmat.engine.tracking.propagation import axis_spacing, propagation_axis
 from napari_simmat.progress import Job, Progress, finish
 
 logger = logging.getLogger(__name__)
@@ -54,6 +71,10 @@ NO_IMAGE = (
     "SessionImage.of(array), not of {}."
 )
 NO_OBJECTS = "Commit objects first; a model learns from at least three."
+OTHER_SIZE = "The labels have the shape {}, and the planes of the image {}."
+NO_MASKS = "The labels hold no object."
+NO_AXIS = "Objects are propagated along an axis before Y and X; the image has the axes {}."
+NO_TIME_AXIS = "The image has the axes {}: say which of them is time, e.g. axis=0."
 NO_GROUND = "Commit three objects first: ground tells what is unlike them."
 NO_PLANE = "The image has the shape {}, so a plane has {} indices, not {}."
 
@@ -248,6 +269,25 @@ class Session:
         self._annotator.choose_mask(plane)
         return self._predict(plane)
 
+    def take_masks(self, labels: NDArray[np.integer[Any]], *, plane: Plane = ()) -> Prediction:
+        """Refine each object of other labels (Y, X) on a plane: it becomes an open object.
+
+        Raises
+        ------
+        ValueError
+            If they have another size, or hold no object.
+        """
+        plane = self._plane(plane)
+        values = np.asarray(labels)
+        if values.shape != self._shape_yx:
+            raise ValueError(OTHER_SIZE.format(values.shape, self._shape_yx))
+        numbers = [number for number in np.unique(values).tolist() if number]
+        if not numbers:
+            raise ValueError(NO_MASKS)
+        masks = [ObjectMask.of(values == number, (*plane, 0, 0)) for number in numbers]
+        self._annotator.take_masks("labels", masks)
+        return self._predict(plane)
+
     def discard(self, *, plane: Plane = ()) -> None:
         """Remove the open prompts of a plane."""
         self._annotator.clear(self._plane(plane))
@@ -303,6 +343,126 @@ class Session:
     def classify(self, category: str, *labels: int) -> None:
         """Set the class of objects; an empty name removes it."""
         self._annotator.classify(labels, str(category))
+
+    def name_others(self) -> str:
+        """Class all objects that were not classed by hand, by those that were.
+
+        Returns
+        -------
+        str
+            How many were named, and how many of the known ones the others name right.
+
+        Raises
+        ------
+        ValueError
+            If fewer than three objects of each of two classes were classed by hand.
+        """
+        naming = NamingRequest.of(self._editor)
+        if naming.names_none:
+            raise ValueError(ALL_BY_HAND)
+        request = self._request((0,) * (len(self.image.shape) - 2))
+        channels = list(self.image.channels.values())
+        found = self._run(name_others_job(self._service, request, naming, channels))
+        return self._annotator.name_others(found)
+
+    # --------------------------------------------------------- stacks and series
+
+    def propagate(
+        self,
+        settings: PropagationSettings | None = None,
+        *,
+        axis: int | None = None,
+        planes: tuple[int, int] | None = None,
+        category: str = "",
+    ) -> list[int]:
+        """Carry the open objects of all planes through the stack, and write what is found.
+
+        Parameters
+        ----------
+        settings
+            When an object continues on the next plane, and when it has ended.
+        axis
+            Along which; by default depth, or the last axis before Y and X that has planes.
+        planes
+            The first and the last index along it; all by default.
+        category
+            Class of new objects.
+
+        Returns
+        -------
+        list of int
+            The objects' numbers.
+
+        Raises
+        ------
+        ValueError
+            If there are no planes, or nothing is open, or nothing was found.
+        """
+        axis = propagation_axis(self.image.axes, self.image.shape) if axis is None else axis
+        if axis is None or not 0 <= axis < len(self.image.shape) - 2:
+            raise ValueError(NO_AXIS.format(self.image.axes))
+        prompted = PromptedObjects.of(self._state.prompt_state, self.image.shape)
+        if not prompted.objects:
+            raise ValueError(NOTHING_OPEN)
+        planes = planes or (0, self.image.shape[axis] - 1)
+        stack = prompted.request((axis,), planes, self._spacing, settings)
+        request = self._request(prompted.planes[0])
+        tracks = self._run(self._service.propagate_job(request, stack))
+        found = Propagated(prompted, tuple(tracks))
+        if not found.planes:
+            raise ValueError(NOTHING_FOUND)
+        objects = found.new_objects(str(category))
+        return self._annotator.write(
+            "propagation", objects, overlap=self.overlap, closing=prompted.planes
+        ).labels
+
+    def link_over_time(self, settings: LinkSettings | None = None) -> str:
+        """Link all objects over time: an object has one id on all its frames.
+
+        Parameters
+        ----------
+        settings
+            How, and along which axis; by default T. Those of `along="depth"` join the sections of
+            objects on the planes of a stack, by default along its first axis.
+
+        Returns
+        -------
+        str
+            How many tracks and divisions, or objects, there are.
+        """
+        settings = settings or LINK_OVER_TIME
+        usual = 0 if settings.along == "depth" else None
+        axis = self._time_axis(usual if settings.axis is None else settings.axis)
+        request = LinkRequest.of_all(self._editor, axis, settings, self._spacing)
+        return self._link(request)
+
+    def link(
+        self, first: tuple[int, int], second: tuple[int, int], *, axis: int | None = None
+    ) -> str:
+        """Link two objects on two frames, each given by its frame and its number there.
+
+        The time axis is by default T. A third object that follows one makes a division.
+        """
+        nodes = Node(*first), Node(*second)
+        return self._link(LinkRequest.of_two(self._editor, self._time_axis(axis), nodes))
+
+    def cut(
+        self, first: tuple[int, int], second: tuple[int, int], *, axis: int | None = None
+    ) -> str:
+        """Cut the link of two objects, given as for `link`; the later one gets an id of its own."""
+        nodes = Node(*first), Node(*second)
+        return self._link(LinkRequest.of_two(self._editor, self._time_axis(axis), nodes, cut=True))
+
+    def _link(self, request: LinkRequest) -> str:
+        found = self._run(find_links_job(request))
+        self._annotator.link(found)
+        return found.described()
+
+    def _time_axis(self, given: int | None) -> int:
+        axis = self.image.axes.find("T") if given is None else given
+        if not 0 <= axis < len(self.image.shape) - 2:
+            raise ValueError(NO_TIME_AXIS.format(self.image.axes))
+        return axis
 
     # -------------------------------------------------------------------- drafts
 
@@ -475,6 +635,7 @@ class Session:
             reference=self.image.reference,
             name=self.image.name,
             classes=tuple(classes),
+            time_axis=self._linked_along,
             image=self.image.value,
             channels=self.image.channels,
             table=TableSettings(statistics=tuple(statistics), indices=tuple(indices)),
@@ -483,6 +644,13 @@ class Session:
         session = folder / f"{stem}_session.jsonl"
         self._log.copy_to(session)
         return [*written, session]
+
+    @property
+    def _linked_along(self) -> int | None:
+        """The time axis of tracks; None if there are none."""
+        if self._state.time_axis is None and self._editor.parents:
+            return max(self.image.axes.find("T"), 0)  # linked before the session was opened
+        return self._state.time_axis
 
     def _begin(self) -> None:
         """Begin a log, or go on where one ended."""
@@ -534,6 +702,10 @@ class Session:
 
     def _run(self, job: Job[T]) -> T:
         return finish(job, self._on_progress)
+
+    @property
+    def _spacing(self) -> tuple[float, ...]:
+        return axis_spacing(self.image.axes, self.image.reference.scale)
 
     @property
     def _shape_yx(self) -> tuple[int, int]:

@@ -14,6 +14,7 @@ from qtpy.QtCore import Signal
 from superqt.utils import signals_blocked
 
 from napari_simmat._text import pluralize
+from napari_simmat.annotation.links import JOIN_PLANES
 from napari_simmat.annotation.prompt_state import Plane
 from napari_simmat.batch.plan import Plan
 from napari_simmat.widgets.layer_data import layer_key
@@ -45,7 +46,7 @@ from napari_simmat.widgets.segment.work.export import (
 )
 from napari_simmat.widgets.segment.work.image_choice import ImageChoice
 from napari_simmat.widgets.segment.work.learning import Learning
-from napari_simmat.widgets.segment.work.tracks import JOIN_PLANES, ObjectTracks
+from napari_simmat.widgets.segment.work.tracks import ObjectTracks
 from napari_simmat.widgets.segment.work.workspace import needs_image
 from napari_simmat.widgets.shortcuts import KeyBindings, ListShortcuts
 from napari_simmat.widgets.status_line import Status, StatusKind

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from qtpy.QtCore import Qt
 
+from napari_simmat.annotation.naming import ALL_BY_HAND, LEFT_ALONE
 from napari_simmat.progress import Progress
 from napari_simmat.widgets.segment.form.object_panel import NAME_OTHERS
 from napari_simmat.widgets.segment.form.object_table import NAMED_TIP
-from napari_simmat.widgets.segment.work.naming import ALL_BY_HAND, CANCELED, LEFT_ALONE, OTHER_IMAGE
+from napari_simmat.widgets.segment.work.naming import CANCELED, OTHER_IMAGE
 from tests.widgets.conftest import SECONDS
 from tests.widgets.segment.noted import crash, open_image, replayed, restore, save_as
 

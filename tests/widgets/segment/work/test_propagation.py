@@ -9,18 +9,14 @@ import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
+from napari_simmat.annotation.propagated import DOUBTFUL
 from napari_simmat.engine.tracking.propagation import PropagationProgress
 from napari_simmat.progress import Progress
 from napari_simmat.widgets.segment.layers.outputs import DOUBTFUL_PLANES
 from napari_simmat.widgets.segment.work.controller import COMMITS_THEN, OPEN_THERE
 from napari_simmat.widgets.segment.work.object_actions import LEFT_OPEN
 from napari_simmat.widgets.segment.work.plane_status import OPEN_ELSEWHERE
-from napari_simmat.widgets.segment.work.propagation import (
-    DOUBTFUL,
-    KEPT,
-    MARKED_SINCE,
-    PROPAGATING,
-)
+from napari_simmat.widgets.segment.work.propagation import KEPT, MARKED_SINCE, PROPAGATING
 from tests.nightly import nightly_but
 from tests.widgets.gate import Gate, click_without_waiting
 from tests.widgets.scenes import iou, nucleus_in_cell

@@ -445,10 +445,8 @@ class PromptActions:
         if not found:
             workspace.fail(NO_OBJECT_ON_PLANE.format(name=layer.name))
             return
-        masks = tuple(ObjectMask.of(values == number, (*plane, 0, 0)) for number in found)
-        prompts = replace(session.prompts, masks=session.prompts.masks + masks)
-        after = replace(session.prompt_state, prompts=prompts)
-        workspace.annotator.step(f"masks of {layer.name}", after)
+        masks = [ObjectMask.of(values == number, (*plane, 0, 0)) for number in found]
+        workspace.annotator.take_masks(layer.name, masks)
         workspace.prediction_wanted.emit()
 
     @needs_image

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtCore import QObject, Signal
 
 from napari_simmat._text import pluralize
-from napari_simmat.annotation.history import NewObject, Provenance
 from napari_simmat.annotation.image_session import ViewState
-from napari_simmat.annotation.predictions import StackRequest, Subject
-from napari_simmat.annotation.prompt_grouping import ObjectPrompt, volume_prompts
-from napari_simmat.annotation.prompt_state import Plane, PropagatedMask, plane_names
+from napari_simmat.annotation.predictions import Subject
+from napari_simmat.annotation.prompt_state import Plane
+from napari_simmat.annotation.propagated import NOTHING_OPEN, PromptedObjects, Propagated
 from napari_simmat.engine.coordinates import AxisOrder
 from napari_simmat.engine.embeddings import EmbeddingStore
-from napari_simmat.engine.masks import ObjectMask
-from napari_simmat.engine.prompts import Prompt
-from napari_simmat.engine.refinement import prompt_steps
 from napari_simmat.io.files import format_size
 from napari_simmat.progress import Progress
 from napari_simmat.widgets.placement import ImageGeometry
@@ -37,16 +33,11 @@ if TYPE_CHECKING:
 
 _RANK = 1
 """Behind clicks, before encoding ahead."""
-MAX_NAMED = 3
-"""Doubtful planes that the status line names."""
 PROPAGATING = "Propagating"
 CANCELED = "Propagation canceled."
 KEPT = "Stopped: {planes} are kept. Commit (<key:commit>) writes them, Propagate goes on."
-NOTHING_OPEN = "There is nothing to propagate: click on an object first."
-FOUND = "{} on {} ({} to {})."
-DOUBTFUL, MANY_DOUBTFUL = "Doubtful: {}.", "{} doubtful: click an orange bar to look."
+MANY_DOUBTFUL = "{} doubtful: click an orange bar to look."
 COMMIT = "Commit (<key:commit>) writes them."
-NOTHING_FOUND = "Nothing was found: click on the object on another plane."
 MARKED_SINCE = "What was marked meanwhile is propagated first."
 OTHER_VIEW = (
     "There are new prompts since the propagation: go back to the view in which it was started."
@@ -65,21 +56,21 @@ class VolumeRequest:
     """What is propagated, and where."""
 
     session: LayerSession
-    order: AxisOrder
-    """In which view of which image."""
     subject: Subject | None
     """The model and the image; results are valid for them alone."""
-    objects: tuple[ObjectPrompt, ...]
-    """The prompted objects."""
-    choices: tuple[tuple[Prompt, int], ...]
-    """As in `PromptState`."""
+    prompted: PromptedObjects
     along: tuple[int, ...]
     planes: tuple[int, int]
     """As `Propagation.start` takes them."""
 
     @property
+    def order(self) -> AxisOrder:
+        """Of the view it was started in."""
+        return self.prompted.order
+
+    @property
     def view(self) -> ViewState:
-        """The state of the view it was started in."""
+        """The state of that view."""
         return self.session.view(self.order)
 
     @property
@@ -89,40 +80,25 @@ class VolumeRequest:
 
 
 @dataclass(frozen=True, eq=False)
-class PropagationResult:
-    """The propagated objects, not yet committed."""
+class PropagationResult(Propagated):
+    """The propagated objects on the preview."""
 
     request: VolumeRequest
-    tracks: tuple[Track, ...]
+
+    @classmethod
+    def of(cls, request: VolumeRequest, tracks: Sequence[Track]) -> PropagationResult:
+        """What was found."""
+        return cls(request.prompted, tuple(tracks), request)
 
     @property
     def is_shown(self) -> bool:
         """Whether the image is in the view in which they were found."""
         return self.request.order == self.request.session.geometry.order
 
-    @property
-    def planes(self) -> list[Plane]:
-        """The planes with any object, in order."""
-        return sorted(set().union(*(track.sections for track in self.tracks)))
-
-    def described(self) -> str:
-        """The result in words."""
-        planes = self.planes
-        if not planes:
-            return NOTHING_FOUND
-        count = pluralize(sum(bool(track.sections) for track in self.tracks), "object")
-        ends = [", ".join(map(str, plane)) for plane in (planes[0], planes[-1])]
-        parts = [FOUND.format(count, pluralize(len(planes), "plane"), *ends)]
-        if len(self.doubtful) > MAX_NAMED:
-            parts.append(MANY_DOUBTFUL.format(pluralize(len(self.doubtful), "plane")))
-        elif self.doubtful:
-            parts.append(DOUBTFUL.format(plane_names(self.doubtful)))
-        return " ".join([*parts, COMMIT])
-
-    @property
-    def doubtful(self) -> list[Plane]:
-        """The planes on which any object is doubtful, in order."""
-        return sorted(set().union(*(track.doubtful for track in self.tracks)))
+    def sentence(self) -> str:
+        """The result, and what is next, in words."""
+        text = self.described(MANY_DOUBTFUL)
+        return f"{text} {COMMIT}" if self.planes else text
 
     def bars(self) -> list[PlaneBar]:
         """The least certainty on each plane."""
@@ -133,84 +109,6 @@ class PropagationResult:
             least = min(track.sections[plane].certainty for track in tracks)
             bars.append(PlaneBar(plane, least, plane in doubtful))
         return bars
-
-    def masks(self) -> dict[Plane, list[np.ndarray]]:
-        """The masks (Y, X) on each plane, one per object."""
-        return {plane: [track.mask(plane) for track in self.tracks] for plane in self.planes}
-
-    def found_masks(self) -> dict[Plane, list[np.ndarray]]:
-        """`masks` without those of prompts on their plane, which go with their prompts."""
-        found: dict[Plane, list[np.ndarray]] = {}
-        for plane in self.planes:
-            sections = [track.sections.get(plane) for track in self.tracks]
-            size = self.request.geometry.shape[-2:]
-            found[plane] = [
-                np.zeros(size, bool)
-                if section is None or section.origin == "annotated"
-                else section.mask((size[0], size[1]))
-                for section in sections
-            ]
-        return found
-
-    def corrected_by_clicks(self) -> dict[Plane, tuple[PropagatedMask, ...]]:
-        """The masks on each plane without prompts of its own: clicks there correct them."""
-        planes: dict[Plane, tuple[PropagatedMask, ...]] = {}
-        for track in self.tracks:
-            for plane, section in track.sections.items():
-                if section.origin != "annotated" and track.object is not None:
-                    mask = PropagatedMask(track.object, plane, section.pixels)
-                    planes[plane] = (*planes.get(plane, ()), mask)
-        return planes
-
-    def new_objects(self, category: str) -> list[NewObject]:
-        """The objects to be written."""
-        return [
-            NewObject(
-                track.object_mask(),
-                track.score,
-                category=category,
-                provenance=self._provenance(track),
-                order=self.request.order,
-                doubtful=tuple(track.doubtful),
-            )
-            for track in self.tracks
-            if track.sections
-        ]
-
-    def _provenance(self, track: Track) -> tuple[Provenance, ...]:
-        """The prompts of a track on the planes where it has a section."""
-        provenance = []
-        for prompted in self.request.objects:
-            prompt = prompted.prompt
-            if prompt.object != track.object or prompt.plane not in track.sections:
-                continue
-            choices = [choice for choice in self.request.choices if choice[0].plane == prompt.plane]
-            provenance.append(
-                Provenance(
-                    prompt.plane,
-                    prompted.source,
-                    "",
-                    tuple(choices),
-                    _kept(prompt),
-                    self.request.order,
-                    expected_area=prompt.expected_area,
-                )
-            )
-        return tuple(provenance)
-
-
-def chosen_candidates(
-    objects: Sequence[ObjectPrompt], choices: Sequence[tuple[Prompt, int]]
-) -> dict[Prompt, int]:
-    """The choices of the user by the prompts of objects, which count along the stack."""
-    of_prompt = dict(choices)
-    chosen = {}
-    for prompted in objects:
-        for step in prompt_steps(prompted.prompt):
-            bare = replace(step, object=None)
-            if bare in of_prompt:
-                chosen[step] = of_prompt[bare]
-    return chosen
 
 
 class Propagation(QObject):
@@ -262,15 +160,7 @@ class Propagation(QObject):
         result = self.result
         if result is None:
             return False
-        request = result.request
-        state = request.view.prompt_state
-        try:
-            now = volume_prompts(state, request.geometry.shape)
-        except ValueError:
-            return True
-        if now != request.objects:
-            return True
-        return chosen_candidates(now, state.choices) != chosen_candidates(now, request.choices)
+        return not result.prompted.is_of(result.request.view.prompt_state)
 
     def start(self, along: tuple[int, ...], planes: tuple[int, int]) -> bool:
         """Propagate all open objects; whether there are any.
@@ -288,27 +178,16 @@ class Propagation(QObject):
         if session is None or request is None:
             return False
         self.cancel()
-        state = session.prompt_state
         try:
-            objects = volume_prompts(state, session.geometry.shape)
+            prompted = PromptedObjects.of(session.prompt_state, session.geometry.shape)
         except ValueError as error:
             workspace.fail(str(error))
             return False
-        if not objects:
+        if not prompted.objects:
             workspace.say(NOTHING_OPEN, "ready")
             return False
-        prompts = tuple(each.prompt for each in objects)
-        chosen = chosen_candidates(objects, state.choices)
-        stack = StackRequest(prompts, chosen, along, planes, session.geometry.spacing)
-        self._request = VolumeRequest(
-            session=session,
-            order=session.geometry.order,
-            subject=workspace.subject,
-            objects=objects,
-            choices=state.choices,
-            along=along,
-            planes=planes,
-        )
+        stack = prompted.request(along, planes, session.geometry.spacing)
+        self._request = VolumeRequest(session, workspace.subject, prompted, along, planes)
         service = self._inference.service
         self._partial = None
         self._job.start(PROPAGATING, lambda: service.propagate_job(request, stack))
@@ -338,7 +217,7 @@ class Propagation(QObject):
         if result is None or self._workspace.session is not result.request.session:
             return
         objects = result.new_objects(self._objects.category)
-        closing = sorted({each.prompt.plane for each in result.request.objects})
+        closing = result.prompted.planes
         self._objects.write("propagation", objects, closing=closing, done=self.drop)
 
     def cancel(self) -> None:
@@ -396,7 +275,7 @@ class Propagation(QObject):
         request = self._request
         if request is None or self._workspace.session is not request.session or self.result:
             return
-        before, self._partial = self._partial, PropagationResult(request, tracks)
+        before, self._partial = self._partial, PropagationResult.of(request, tracks)
         if request.order != request.session.geometry.order:
             return
         known = () if before is None else before.planes
@@ -426,12 +305,12 @@ class Propagation(QObject):
         if self._workspace.session is request.session:
             if self.result is not None and self.result.request.order != request.order:
                 self.drop()
-            result = PropagationResult(request, tuple(tracks))
+            result = PropagationResult.of(request, tracks)
             if self._partial is not None and self.result is None:  # it may end sooner than so far
                 self._workspace.preview.forget()
                 self._workspace.preview.clear(self._partial.planes, request.order)
             self._take(result)
-            said = result.described()
+            said = result.sentence()
             if self.needs_update:  # a click came meanwhile: what it gave is not covered up
                 self._workspace.show_predictions()
                 said = f"{said} {MARKED_SINCE}"
@@ -472,13 +351,6 @@ class Propagation(QObject):
     def _on_view(self) -> None:
         if self.result is not None:
             self._show(self.result)  # as its planes cross the new view
-
-
-def _kept(prompt: Prompt) -> ObjectMask | None:
-    """The pixels that a prompt corrects, with its plane."""
-    if prompt.mask is None or prompt.box is not None:
-        return None
-    return ObjectMask.of(prompt.mask, (*prompt.plane, 0, 0))
 
 
 class EmbeddingPrefetcher(QObject):

@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
 
 import numpy as np
 from napari.layers import Tracks
 from qtpy.QtCore import QObject, Signal
 
-from napari_simmat._text import pluralize
+from napari_simmat.annotation.annotator import RefusedError
+from napari_simmat.annotation.links import (
+    LINK_OVER_TIME,
+    NO_OBJECTS,
+    FoundLinks,
+    LinkRequest,
+    described_tracks,
+    find_links_job,
+)
 from napari_simmat.annotation.prompt_state import Plane, plane_of
 from napari_simmat.engine.coordinates import inverse_order, reordered
-from napari_simmat.engine.label_edit import LabelEdit
-from napari_simmat.engine.label_index import LabelIndex
 from napari_simmat.engine.settings import LinkSettings
-from napari_simmat.engine.tracking.linking import (
-    Lineage,
-    Node,
-    link_objects_job,
-    renumber_job,
-    require_laptrack,
-)
+from napari_simmat.engine.tracking.linking import Lineage, Node, require_laptrack
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.garbage import no_garbage_collection
 from napari_simmat.widgets.placement import time_axis_of
-from napari_simmat.widgets.segment.layers.layer_editor import LayerEditor
 from napari_simmat.widgets.segment.layers.open_images import LayerSession
 from napari_simmat.widgets.segment.work.workspace import Workspace
 from napari_simmat.widgets.status_line import Status
@@ -34,51 +32,13 @@ from napari_simmat.widgets.worker import BackgroundJob, Worker, later
 TRACKS = "SimMAT tracks"
 _LATER = 300
 """Milliseconds without a change of the objects before their tracks are drawn again."""
-NO_OBJECTS = "There are no objects to link: commit some on several frames, or find them first."
-LINKED = "{}, {}."
-JOINED = "{} in 3D; each has one id on all its planes."
 WHICH_AXIS = "Choose which axis is time."
 PICK_TWO = "Shift+click once on each of the two objects, on two frames, and press it again."
 OBJECTS_CHANGED = "The objects were changed meanwhile; nothing was linked. Do it again."
 
 
-LINK_OVER_TIME = LinkSettings()
-JOIN_PLANES = LinkSettings(divisions=False, along="depth")
-
-
-class _LinkRequest(NamedTuple):
-    """What is being linked."""
-
-    session: LayerSession
-    editor: LayerEditor
-    version: int
-    """Version of the objects, which may be edited meanwhile."""
-    axis: int
-    name: str
-    """Name of the command."""
-    picked: tuple[Plane, ...]
-    """Planes whose prompts are used up."""
-    in_depth: bool
-    """Whether the axis is depth: there are objects then, no tracks."""
-
-
-class _Renumbered(NamedTuple):
-    """New links of the objects as they are called now, and the edits that make ids follow.
-
-    `after` is the labels with the edits, and their index; None for labels that are not in memory.
-    """
-
-    lineage: Lineage
-    edits: list[LabelEdit]
-    after: tuple[np.ndarray, LabelIndex] | None = None
-
-
 class ObjectTracks(QObject):
-    """Links the committed objects of the image over time; every change is one command.
-
-    Ids are the links: an object with one id on several frames is one track, and `parent` of its
-    entry says which object divided into it. So undo, the session file and *Save* cover them.
-    """
+    """Links the committed objects of the image over time, and draws their tracks."""
 
     changed = Signal()
     """The tracks, or whether objects are being linked."""
@@ -93,7 +53,10 @@ class ObjectTracks(QObject):
         self._job.failed.connect(self._on_failed)
         self._drawing = BackgroundJob(self.worker, 1, self)
         self._drawing.returned.connect(self._draw)
-        self._request: _LinkRequest | None = None
+        self._session: LayerSession | None = None
+        """Whose objects are being linked; None while none are."""
+        self._picked_on: tuple[Plane, ...] = ()
+        """Planes whose prompts said which objects, and are used up."""
         self._drawn: tuple[object, ...] = ()
         self._layer: Tracks | None = None
         self.text = ""
@@ -121,46 +84,35 @@ class ObjectTracks(QObject):
     def link_all(self, axis: int | None, settings: LinkSettings = LINK_OVER_TIME) -> None:
         """Link all objects along a time axis, or along depth, as the settings say."""
         try:
-            require_laptrack()
+            require_laptrack()  # what is missing is said before what is to be chosen
         except ValueError as error:
             self._workspace.fail(str(error))
             return
-        spacing: tuple[float, ...] | None = None
-        if self._workspace.session is not None and axis is not None:
-            steps = self._workspace.session.geometry.usual.spacing
-            spacing = (*steps[:axis], *steps[axis + 1 :])
 
-        def change(labels: Any, _: Lineage) -> Job[Lineage]:
-            with no_garbage_collection():
-                import laptrack  # noqa: F401 - slow, and the window must not wait for it
-            return (yield from link_objects_job(labels, settings, axis or 0, spacing))
+        def request(session: LayerSession, along: int) -> LinkRequest:
+            spacing = session.geometry.usual.spacing
+            return LinkRequest.of_all(session.editor, along, settings, spacing)
 
-        in_depth = settings.along == "depth"
-        name = "joining planes" if in_depth else "linking over time"
-        self._start(axis, change, name, in_depth=in_depth)
+        self._start(axis, request)
 
     def link(self, axis: int | None) -> None:
         """Link the two objects under the points."""
-        self._change_two(axis, Lineage.link, "link")
+        self._change_two(axis, cut=False)
 
     def cut(self, axis: int | None) -> None:
         """Cut the link of the two objects under the points."""
-        self._change_two(axis, Lineage.cut, "cut")
+        self._change_two(axis, cut=True)
 
-    def _change_two(
-        self, axis: int | None, act: Callable[[Lineage, Node, Node], Lineage], name: str
-    ) -> None:
+    def _change_two(self, axis: int | None, *, cut: bool) -> None:
         picked = {} if axis is None else self._picked(axis)
         if axis is not None and len(picked) != 2:
             self._workspace.say(PICK_TWO)
             return
 
-        def change(_: Any, lineage: Lineage) -> Job[Lineage]:
-            yield from ()
-            return act(lineage, *picked)
+        def request(session: LayerSession, along: int) -> LinkRequest:
+            return LinkRequest.of_two(session.editor, along, tuple(picked), cut=cut)
 
-        names = " and ".join(str(node.label) for node in sorted(picked))
-        self._start(axis, change, f"{name} of {names}", tuple(picked.values()))
+        self._start(axis, request, tuple(picked.values()))
 
     def _picked(self, axis: int) -> dict[Node, Plane]:
         """The objects under the positive points of all planes, and the planes of the view."""
@@ -179,37 +131,32 @@ class ObjectTracks(QObject):
     def _start(
         self,
         axis: int | None,
-        change: Callable[[Any, Lineage], Job[Lineage]],
-        name: str,
+        requested: Callable[[LayerSession, int], LinkRequest],
         picked: tuple[Plane, ...] = (),
-        in_depth: bool = False,
     ) -> None:
         """Change the links; the prompts on the planes `picked` are used up."""
-        workspace, editor = self._workspace, self._workspace.editor
-        session = workspace.session
+        workspace, session = self._workspace, self._workspace.session
         if axis is None:
             workspace.fail(WHICH_AXIS)
             return
-        if editor is None or not editor.labels:
+        if session is None:
             workspace.fail(NO_OBJECTS)
+            return
+        try:
+            request = requested(session, axis)
+        except ValueError as error:
+            workspace.fail(str(error))
             return
         if not workspace.has_pixels() or self._job.busy:
             return
-        labels, parents = editor.layer.data, editor.parents
 
-        def job() -> Job[_Renumbered]:
+        def job() -> Job[FoundLinks]:
             yield Progress(0, 1, "measuring objects")
-            lineage = yield from change(labels, Lineage.of_labels(labels, axis, parents))
-            edits = yield from renumber_job(labels, lineage, axis)
-            if not isinstance(labels, np.ndarray):
-                return _Renumbered(lineage, edits)
-            after = labels.copy()
-            for done, edit in enumerate(edits):
-                yield Progress(done, len(edits), "numbering")
-                edit.apply(after)
-            return _Renumbered(lineage, edits, (after, LabelIndex.of(after)))
+            with no_garbage_collection():
+                import laptrack  # noqa: F401 - slow, and the window must not wait for it
+            return (yield from find_links_job(request))
 
-        self._request = _LinkRequest(session, editor, editor.version, axis, name, picked, in_depth)
+        self._session, self._picked_on = session, picked
         self._job.start("Linking", job)
         self.changed.emit()
 
@@ -221,27 +168,22 @@ class ObjectTracks(QObject):
         self._workspace.fail(reason)
         self.changed.emit()
 
-    def _on_linked(self, result: _Renumbered) -> None:
-        workspace, request = self._workspace, self._request
-        assert request is not None
-        self._request = None  # holds no image that is closed
-        session, editor = request.session, request.editor
-        if workspace.session is not session or editor.version != request.version:
+    def _on_linked(self, found: FoundLinks) -> None:
+        workspace, session = self._workspace, self._session
+        self._session = None  # holds no image that is closed
+        try:
+            if session is None or workspace.session is not session:
+                raise RefusedError("changed meanwhile", OBJECTS_CHANGED)
+            workspace.annotator.link(found, self._picked_on)
+        except RefusedError:
             workspace.fail(OBJECTS_CHANGED)
             self.changed.emit()
             return
-        if not request.in_depth:
-            session.time_axis = request.axis
-        edit = editor.renumber(result.edits, result.lineage, request.axis, result.after)
-        after = session.prompt_state
-        for plane in request.picked:
-            after = after.off(plane)
-        workspace.annotator.step(request.name, after, edit)
-        if request.in_depth:
-            text = JOINED.format(pluralize(len(editor.labels), "object"))
+        if found.request.in_depth:
+            text = found.described()
             self.changed.emit()
         else:
-            self._draw(result.lineage.relabeled())
+            self._draw(found.lineage.relabeled())
             text = self.text
         workspace.say(text)
 
@@ -285,10 +227,7 @@ class ObjectTracks(QObject):
             return
         self._later.stop()
         self._drawn = editor.key, editor.version
-        tracks = lineage.tracks()
-        divisions = len({each.parent for each in tracks if each.parent})
-        counts = pluralize(len(tracks), "track"), pluralize(divisions, "division")
-        self.text = LINKED.format(*counts)
+        self.text = described_tracks(lineage.tracks())
         data, graph = lineage.points()
         if session.time_axis or not len(data) or data.shape[1] not in (4, 5):
             self.changed.emit()
