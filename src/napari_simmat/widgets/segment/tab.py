@@ -186,6 +186,9 @@ class SegmentTab(SegmentForm):
             "propagate": self._propagate,
             NAME_OTHERS: lambda: self.controller.naming.start(self._choice()),
             "segment everything": lambda: everything.start(panel.value(), panel.layer.value()),
+            "segment all frames": lambda: self.controller.frames.start(
+                panel.value(), axis(), panel.layer.value()
+            ),
             "link over time": lambda: tracks.link_all(axis()),
             "join planes": lambda: tracks.link_all(self.stack_panel.along_value()[0], JOIN_PLANES),
             "link": lambda: tracks.link(axis()),
@@ -241,6 +244,11 @@ class SegmentTab(SegmentForm):
             (self.exporter.saved, self._on_saved),
             (self.image_folder.changed, self._show_folder),
             (self.image_folder.encoded_ahead, controller.automatic.expect_image),
+            (controller.frames.changed, self._show_automatic, self.image_choice.read_later),
+            (
+                controller.frames.found,
+                lambda along, said: self.tracks.link_all(along, said=said),
+            ),
             (self.tracks.changed, self._show_tracks),
             (self.learning.changed, self._show_learning),
             (self.learning.progressed, self.learn_panel.set_progress),
@@ -316,6 +324,10 @@ class SegmentTab(SegmentForm):
             (self.planes.activated, self._on_planes, self._save_settings),
             (self.helpers.toggled, self.rows.show_helpers, self._save_settings),
             (encoding.disk.toggled, ahead.keep_on_disk, self._save_settings),
+            (
+                self.tracks_panel.axis.currentIndexChanged,
+                lambda _: automatic.set_series(is_series=self.tracks_panel.value() is not None),
+            ),
             (automatic.sifted, lambda: everything.filter(automatic.value())),
             (automatic.like_mine.toggled, everything.set_like_mine),
             (automatic.expect_mine.toggled, everything.set_expects_mine),
@@ -681,7 +693,7 @@ class SegmentTab(SegmentForm):
         review = self.controller.review
         self.automatic_panel.set_state(
             working=self.workspace.session is not None,
-            busy=self.controller.automatic.proposing,
+            busy=self.controller.proposing,
         )
         open_, _ = review.counts
         if open_ and not self._has_drafts:

@@ -60,6 +60,8 @@ class _LinkRequest(NamedTuple):
     """Planes whose prompts are used up."""
     in_depth: bool
     """Whether the axis is depth: there are objects then, no tracks."""
+    said: str
+    """What is said before how many tracks there are."""
 
 
 class _Renumbered(NamedTuple):
@@ -118,8 +120,13 @@ class ObjectTracks(QObject):
 
     # --------------------------------------------------------------------- linking
 
-    def link_all(self, axis: int | None, settings: LinkSettings = LINK_OVER_TIME) -> None:
-        """Link all objects along a time axis, or along depth, as the settings say."""
+    def link_all(
+        self, axis: int | None, settings: LinkSettings = LINK_OVER_TIME, said: str = ""
+    ) -> None:
+        """Link all objects along a time axis, or along depth, as the settings say.
+
+        What is to be `said` of them stands before how many tracks there are.
+        """
         try:
             require_laptrack()
         except ValueError as error:
@@ -137,7 +144,7 @@ class ObjectTracks(QObject):
 
         in_depth = settings.along == "depth"
         name = "joining planes" if in_depth else "linking over time"
-        self._start(axis, change, name, in_depth=in_depth)
+        self._start(axis, change, name, in_depth=in_depth, said=said)
 
     def link(self, axis: int | None) -> None:
         """Link the two objects under the points."""
@@ -183,6 +190,7 @@ class ObjectTracks(QObject):
         name: str,
         picked: tuple[Plane, ...] = (),
         in_depth: bool = False,
+        said: str = "",
     ) -> None:
         """Change the links; the prompts on the planes `picked` are used up."""
         workspace, editor = self._workspace, self._workspace.editor
@@ -209,7 +217,8 @@ class ObjectTracks(QObject):
                 edit.apply(after)
             return _Renumbered(lineage, edits, (after, LabelIndex.of(after)))
 
-        self._request = _LinkRequest(session, editor, editor.version, axis, name, picked, in_depth)
+        version = editor.version
+        self._request = _LinkRequest(session, editor, version, axis, name, picked, in_depth, said)
         self._job.start("Linking", job)
         self.changed.emit()
 
@@ -243,7 +252,7 @@ class ObjectTracks(QObject):
         else:
             self._draw(result.lineage.relabeled())
             text = self.text
-        workspace.say(text)
+        workspace.say(f"{request.said} {text}".lstrip())
 
     # --------------------------------------------------------------------- showing
 
