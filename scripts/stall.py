@@ -325,7 +325,7 @@ class Run:
             layers.insert(0, Image(np.roll(blobs(SIDE), 3), name="image"))
             viewer.reset_view()
 
-        folder = tempfile.TemporaryDirectory()  # noqa: SIM115 - as long as the slide is shown
+        folder = tempfile.TemporaryDirectory()
         others: list[napari.Viewer] = []
 
         def open_another() -> None:

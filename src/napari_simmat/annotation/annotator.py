@@ -29,6 +29,7 @@ from napari_simmat.annotation.object_changes import (
 )
 from napari_simmat.annotation.predictions import Prediction
 from napari_simmat.annotation.prompt_state import Plane, PromptState
+from napari_simmat.annotation.relinking import Relinked
 
 Reason = Literal[
     "nothing to commit", "hidden", "open prompts", "no object", "not on plane", "too few to merge",
@@ -234,6 +235,38 @@ class Annotator:
             raise RefusedError("too few to merge", TWO_TO_MERGE, labels)
         self._change("merging", labels, lambda editor: editor.merge(labels)[0], closing)
         return min(labels)
+
+    def relink(
+        self,
+        name: str,
+        relinked: Relinked,
+        *,
+        closing: Sequence[Plane] = (),
+        found: Command | None = None,
+    ) -> None:
+        """Let the ids follow new links.
+
+        Parameters
+        ----------
+        name
+            What is done, as in "linking over time".
+        relinked
+            The links of the labels as they are.
+        closing
+            Planes whose prompts said which links, and are used up.
+        found
+            The command that has just written the objects, if this is a part of it.
+        """
+        editor, session = self._host.target(), self._session
+        edit = editor.renumber(relinked.edits, relinked.lineage, relinked.axis, relinked.after)
+        after = session.prompt_state
+        for plane in closing:
+            after = after.off(plane)
+        if found is None or found is not session.history.last:
+            self.step(name, after, edit)
+            return
+        session.history.extend(Command(found.name, found.after, found.after, edit))
+        self._host.done(found)
 
     def split(
         self,

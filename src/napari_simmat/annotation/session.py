@@ -15,6 +15,7 @@ from typing import Any, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_simmat.annotation.all_planes import find_on_planes_job
 from napari_simmat.annotation.annotator import AnnotationHost, Annotator
 from napari_simmat.annotation.drafts import Draft
 from napari_simmat.annotation.history import UndoStack
@@ -23,11 +24,13 @@ from napari_simmat.annotation.inference_service import InferenceService
 from napari_simmat.annotation.label_editor import LabelArray, LabelEditor, Overlap
 from napari_simmat.annotation.learning_request import adapt_job, adapt_request
 from napari_simmat.annotation.lesson import Lesson, ground_marked, lesson_of
+from napari_simmat.annotation.object_changes import MIN_VISIBLE, objects_of_drafts
 from napari_simmat.annotation.pen import drawn_state
 from napari_simmat.annotation.predictions import ChosenModel, Prediction, PredictionRequest
 from napari_simmat.annotation.prompt_grouping import objects_on
 from napari_simmat.annotation.prompt_state import Outline, Plane, Prompts, PromptState, ShapeKind
 from napari_simmat.annotation.proposals import KnownObjects, Proposals, choose_drafts_job, expected
+from napari_simmat.annotation.relinking import linked_anew, relink_job
 from napari_simmat.annotation.saved_objects import labeled_objects
 from napari_simmat.annotation.session_file import LOST
 from napari_simmat.annotation.session_image import SessionImage
@@ -36,8 +39,15 @@ from napari_simmat.annotation.session_replay import Replayed
 from napari_simmat.batch.outputs import save_objects_job
 from napari_simmat.checkpoints.registry import model_reference
 from napari_simmat.engine.pen_line import drawn_line
-from napari_simmat.engine.settings import AutomaticSettings, ChannelSelection, Compute
+from napari_simmat.engine.settings import (
+    AutomaticSettings,
+    ChannelSelection,
+    Compute,
+    LinkSettings,
+)
 from napari_simmat.engine.table_settings import DEFAULT_STATISTICS, TableSettings
+from napari_simmat.engine.tracking.linking import require_laptrack
+from napari_simmat.engine.tracking.propagation import axis_spacing
 from napari_simmat.progress import Job, Progress, finish
 
 logger = logging.getLogger(__name__)
@@ -55,6 +65,11 @@ NO_IMAGE = (
 )
 NO_OBJECTS = "Commit objects first; a model learns from at least three."
 NO_GROUND = "Commit three objects first: ground tells what is unlike them."
+FINDING = "finding"
+NO_TIME_AXIS = (
+    "{} has the axes {}, none of them time. If its planes are the frames of a series, give their "
+    "axis: link=LinkSettings(axis=0)."
+)
 NO_PLANE = "The image has the shape {}, so a plane has {} indices, not {}."
 
 
@@ -334,6 +349,72 @@ class Session:
         self._on_change("drafts", chosen.drafts)
         return self.drafts
 
+    def find_on_frames(
+        self,
+        settings: AutomaticSettings | None = None,
+        *,
+        link: LinkSettings | None = None,
+        category: str = "",
+    ) -> list[int]:
+        """Find all objects on all frames of a time series, and give each one id over time.
+
+        They are written as objects in one step, in place of open drafts. What is committed or
+        rejected is not found again; committed objects are linked with the others, and may get
+        another id.
+
+        Parameters
+        ----------
+        settings
+            How objects are found, as of `propose`.
+        link
+            How they are linked. Its axis is that of time; by default the image's axis T.
+        category
+            Class of the new objects.
+
+        Returns
+        -------
+        list of int
+            The numbers of the objects that were found, as they are after linking.
+
+        Raises
+        ------
+        ValueError
+            If no axis is time, or laptrack is missing.
+        """
+        require_laptrack()  # before minutes are spent
+        link = link or LinkSettings()
+        axis = self.image.axes[:-2].find("T") if link.axis is None else link.axis
+        if not 0 <= axis < len(self.image.shape) - 2:
+            raise ValueError(NO_TIME_AXIS.format(self.image.name, self.image.axes))
+        planes = list(np.ndindex(*self.image.shape[:-2]))
+        lesson, request = self._lesson(planes[0]), self._request(planes[0])
+        found = self._run(
+            find_on_planes_job(
+                self._service,
+                Proposals(self._state, request, None, (), planes[0], lesson=lesson),
+                planes,
+                settings or AutomaticSettings(second_look=True),
+                None,
+                lambda plane: np.array(self.labels[plane]),
+                self._state.drafts.settled,
+            )
+        )
+        self._state.drafts.propose(None)
+        self._on_change("drafts", None)
+        if not found:
+            return []
+        objects = objects_of_drafts(found, str(category))
+        self._annotator.write(FINDING, objects, overlap=self.overlap, min_visible=MIN_VISIBLE)
+        command = self._state.history.last
+        spacing = axis_spacing(self.image.axes, self.image.reference.scale)
+        editor = self._editor
+        job = relink_job(editor.layer.data, axis, editor.parents, linked_anew(link, axis, spacing))
+        self._annotator.relink(FINDING, self._run(job), found=command)
+        self._state.time_axis = axis
+        pixels = [self.labels[each.mask.region][each.mask.mask] for each in found]
+        numbers = [int(np.bincount(values).argmax()) for values in pixels]
+        return sorted(set(numbers) - {0})
+
     def accept(self, *drafts: Draft, category: str = "") -> list[int]:
         """Write drafts as objects, by default all that are open; returns the objects' numbers."""
         wanted = drafts or self.drafts
@@ -475,6 +556,7 @@ class Session:
             reference=self.image.reference,
             name=self.image.name,
             classes=tuple(classes),
+            time_axis=self._state.time_axis,
             image=self.image.value,
             channels=self.image.channels,
             table=TableSettings(statistics=tuple(statistics), indices=tuple(indices)),

@@ -34,6 +34,7 @@ from napari_simmat.widgets.segment.layers.layer_rows import LayerRows
 from napari_simmat.widgets.segment.layers.open_images import LayerSession
 from napari_simmat.widgets.segment.layers.outputs import ObjectDrawing
 from napari_simmat.widgets.segment.layers.prompt_adapters import BOXES, POINTS
+from napari_simmat.widgets.segment.work.all_frames import FoundFrames
 from napari_simmat.widgets.segment.work.autosave import Autosave, Recovery, Snapshot
 from napari_simmat.widgets.segment.work.channel_tools import ChannelTools
 from napari_simmat.widgets.segment.work.controller import SegmentController
@@ -245,10 +246,7 @@ class SegmentTab(SegmentForm):
             (self.image_folder.changed, self._show_folder),
             (self.image_folder.encoded_ahead, controller.automatic.expect_image),
             (controller.frames.changed, self._show_automatic, self.image_choice.read_later),
-            (
-                controller.frames.found,
-                lambda along, said: self.tracks.link_all(along, said=said),
-            ),
+            (controller.frames.found, self._link_found),
             (self.tracks.changed, self._show_tracks),
             (self.learning.changed, self._show_learning),
             (self.learning.progressed, self.learn_panel.set_progress),
@@ -670,6 +668,9 @@ class SegmentTab(SegmentForm):
             geometry = workspace.session.geometry
             chosen = self.object_panel.table.value()
             self.drawing.outline(geometry, editor, chosen, review.outlined)
+
+    def _link_found(self, found: FoundFrames) -> None:
+        self.tracks.link_all(found.axis, found=found.command, said=found.said)
 
     def _show_tracks(self) -> None:
         self.show_tracks(self.workspace.session, self.tracks.text, busy=self.tracks.linking)

@@ -1,16 +1,20 @@
 """All objects of all frames of a time series by one press: found, linked, stopped, undone."""
 
+import threading
 from typing import Any
 
 import numpy as np
 import pytest
 
 from napari_simmat import segment
-from napari_simmat.engine.settings import AutomaticSettings
+from napari_simmat.annotation.session import Session
+from napari_simmat.annotation.session_image import SessionImage
+from napari_simmat.engine.settings import AutomaticSettings, LinkSettings
 from napari_simmat.engine.tracking.linking import LAPTRACK_MISSING
 from napari_simmat.widgets.segment.work.all_frames import CANCELED, NO_LAYER, STOPPED, TURNED
 from napari_simmat.widgets.segment.work.controller import WAS_STOPPED
 from napari_simmat.widgets.segment.work.tracks import TRACKS
+from tests.widgets.segment.noted import crash, held, replayed
 from tests.widgets.segment.work.test_tracks import PLACES, series
 
 
@@ -53,11 +57,40 @@ def test_all_frames_are_found_and_linked_as_by_python(film):
     assert len(pairs) == 4, "the same tracks, whatever their numbers"
 
     film.undo()
-    assert len(np.unique(film.objects)) == 8, "the objects, not linked"
-    film.undo()
-    assert not film.objects.any()
-    film.redo(2)
+    assert not film.objects.any(), "one step"
+    film.redo()
     assert ids(film.objects) == [[one, other], second, third]
+    film.qtbot.waitUntil(lambda: len(film.viewer.layers[TRACKS].graph) == 2)
+
+
+def test_all_frames_of_a_script_are_those_of_the_window(film, tmp_path):
+    film.push(film.tab.automatic_panel.all_frames)
+    image, _ = series()
+    log, settings = tmp_path / "session.jsonl", film.tab.automatic_panel.value()
+    series_of = SessionImage.of(image, name="series")
+    with Session(series_of, log=log) as session:
+        with pytest.raises(ValueError, match="none of them time"):
+            session.find_on_frames(settings)
+        numbers = session.find_on_frames(settings, link=LinkSettings(axis=0))
+        assert numbers == session.objects == film.workspace.editor.labels
+        np.testing.assert_array_equal(session.labels, film.objects)
+        assert session.find_on_frames(settings, link=LinkSettings(axis=0)) == []
+    with Session(series_of, log=log) as session:  # replayed
+        np.testing.assert_array_equal(session.labels, film.objects)
+        assert session.undo() == "finding of 7 objects"
+        assert not session.labels.any()
+        session.redo()
+        np.testing.assert_array_equal(session.labels, film.objects)
+
+
+def test_all_frames_come_back_after_a_crash(film):
+    film.push(film.tab.automatic_panel.all_frames)
+    seen, parents = film.objects.copy(), film.workspace.editor.parents
+    state = replayed(crash(film))
+    np.testing.assert_array_equal(next(iter(state.labels.values())), seen)
+    [entries] = state.entries.values()
+    assert {label: each.parent for label, each in entries.items() if each.parent} == parents
+    assert len(state.history) == 1
 
 
 def test_what_is_committed_stays_and_is_linked(film):
@@ -72,7 +105,12 @@ def test_what_is_committed_stays_and_is_linked(film):
     assert 0 not in found[2]
 
 
-def test_cancel_keeps_the_frames_that_were_found(film):
+def test_cancel_keeps_the_frames_that_were_found(window):
+    film, image = window, np.repeat(series()[0][:1], 12, axis=0)
+    film.open(image + np.arange(12, dtype=np.uint8)[:, None, None], name="series",
+              axis_labels=("t", "y", "x"))  # fmt: skip
+    film.tab.sections["everything"].set_open(True)
+    film.idle()
     panel, frames = film.tab.automatic_panel, film.controller.frames
     film.take(panel.all_frames)
     film.controller.cancel()
@@ -80,12 +118,12 @@ def test_cancel_keeps_the_frames_that_were_found(film):
     film.idle()
     assert "SimMAT objects" not in film.viewer.layers
     film.take(panel.all_frames)
-    until(film, lambda: frames._so_far is not None)
+    until(film, lambda: bool(frames._so_far and frames._so_far.drafts))
     reached = {each.plane[0] for each in frames._so_far.drafts}
     count = len(frames._so_far.drafts)
     film.controller.cancel()
     film.idle()
-    assert film.status.text == STOPPED.format(f"{count} objects", len(reached), "3 frames")
+    assert film.status.text == STOPPED.format(f"{count} objects", len(reached), "12 frames")
     assert {int(frame) for frame in np.nonzero(film.objects)[0]} == reached
     assert TRACKS not in film.viewer.layers
     film.undo()
@@ -93,12 +131,14 @@ def test_cancel_keeps_the_frames_that_were_found(film):
 
 
 def test_another_image_stops_it_and_says_so(film):
+    gate = threading.Event()
+    film.controller.inference.worker.submit("held", lambda: held(gate))
     film.take(film.tab.automatic_panel.all_frames)
-    film.viewer.add_image(np.zeros((60, 60), np.uint8), name="another")
+    film.viewer.add_image(series()[0][0], name="another")
+    film.qtbot.waitUntil(lambda: film.workspace.session.geometry.name == "another")
+    gate.set()
     film.idle()
-    film.choose(film.tab.channels.image, "another")
-    if film.status.text:
-        assert WAS_STOPPED.format(image="series") in film.status.text
+    assert film.status.text.startswith(WAS_STOPPED.format(image="series"))
     assert not film.controller.frames.busy
     assert "SimMAT objects" not in film.viewer.layers
 
@@ -113,14 +153,23 @@ def test_all_frames_are_refused_before_time_is_spent(film, monkeypatch):
     film.choose(panel.layer, "none")
     film.viewer.dims.order = (1, 0, 2)
     film.idle()
-    film.push(panel.all_frames)
-    assert film.status.text == TURNED
+    assert not panel.all_frames.isVisible(), "time is not on the slider"
     film.viewer.dims.order = (0, 1, 2)
     film.idle()
     monkeypatch.setattr("napari_simmat.engine.tracking.linking.find_spec", lambda _: None)
     film.push(panel.all_frames)
     assert film.status.text == LAPTRACK_MISSING
     assert not film.controller.frames.busy
+
+
+def test_all_frames_of_a_view_from_the_side_are_refused(window):
+    image = np.stack([series()[0]] * 2)
+    window.open(image, name="volumes", axis_labels=("t", "z", "y", "x"))
+    window.tab.sections["everything"].set_open(True)
+    window.viewer.dims.order = (0, 2, 1, 3)
+    window.idle()
+    window.push(window.tab.automatic_panel.all_frames)
+    assert window.status.text == TURNED
 
 
 def test_all_frames_are_offered_for_time_alone(film):

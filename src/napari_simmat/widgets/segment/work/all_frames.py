@@ -13,6 +13,7 @@ from qtpy.QtCore import QObject, Signal
 from napari_simmat._text import pluralize
 from napari_simmat.annotation.all_planes import PlanesProgress, find_on_planes_job
 from napari_simmat.annotation.drafts import Draft
+from napari_simmat.annotation.history import Command
 from napari_simmat.annotation.object_changes import MIN_VISIBLE, objects_of_drafts
 from napari_simmat.annotation.predictions import Subject
 from napari_simmat.annotation.prompt_state import Plane
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 _RANK = 1
 """Behind clicks."""
+FINDING = "finding"
 SEGMENTING = "Segmenting all frames"
 FOUND = "{} found on {}."
 STOPPED = "Stopped: {} written on {} of {}; Link over time links them."
@@ -50,14 +52,24 @@ class _Request(NamedTuple):
     axis: int
 
 
+class FoundFrames(NamedTuple):
+    """What was found on all frames, and is to be linked."""
+
+    axis: int
+    """The time axis."""
+    command: Command | None
+    """What has written the objects, which linking becomes a part of."""
+    said: str
+    """What is to be said of them."""
+
+
 class AllFrames(QObject):
     """Finds all objects of all frames, writes them as one step, and asks for their links."""
 
     changed = Signal()
     """`busy` may have changed."""
-    found = Signal(int, str)
-    """Objects of all frames were written: the time axis along which they are to be linked, and what
-    is to be said of them."""
+    found = Signal(object)
+    """Objects of all frames were written, and are to be linked: `FoundFrames`."""
 
     def __init__(
         self,
@@ -130,9 +142,7 @@ class AllFrames(QObject):
         committed = _committed_on(session)
         self._job.start(
             SEGMENTING,
-            lambda: find_on_planes_job(
-                service, sought, planes, settings, kind, committed, settled
-            ),
+            lambda: find_on_planes_job(service, sought, planes, settings, kind, committed, settled),
         )
         workspace.status.emit(Status("working", SEGMENTING))
         self.changed.emit()
@@ -156,7 +166,12 @@ class AllFrames(QObject):
         self, drafts: tuple[Draft, ...], said: str, done: Callable[[], object] = lambda: None
     ) -> None:
         objects = objects_of_drafts(drafts, self._objects.category)
-        self._objects.write("finding", objects, said=said, done=done, min_visible=MIN_VISIBLE)
+        self._objects.write(FINDING, objects, said=said, done=done, min_visible=MIN_VISIBLE)
+
+    def _emit_found(self, axis: int, said: str) -> None:
+        session = self._workspace.session
+        command = None if session is None else session.history.last
+        self.found.emit(FoundFrames(axis, command, said))
 
     def _on_progress(self, progress: Progress) -> None:
         if isinstance(progress, PlanesProgress):
@@ -172,7 +187,7 @@ class AllFrames(QObject):
             count, frames = pluralize(len(drafts), "object"), pluralize(request.frames, "frame")
             said = FOUND.format(count, frames)
             if drafts:
-                self._write(drafts, said, partial(self.found.emit, request.axis, said))
+                self._write(drafts, said, partial(self._emit_found, request.axis, said))
             else:
                 self._workspace.say(f"{said} {LOOSEN}")
         self.changed.emit()

@@ -10,18 +10,12 @@ from napari.layers import Tracks
 from qtpy.QtCore import QObject, Signal
 
 from napari_simmat._text import pluralize
+from napari_simmat.annotation.history import Command
 from napari_simmat.annotation.prompt_state import Plane, plane_of
+from napari_simmat.annotation.relinking import Relinked, linked_anew, relink_job
 from napari_simmat.engine.coordinates import inverse_order, reordered
-from napari_simmat.engine.label_edit import LabelEdit
-from napari_simmat.engine.label_index import LabelIndex
 from napari_simmat.engine.settings import LinkSettings
-from napari_simmat.engine.tracking.linking import (
-    Lineage,
-    Node,
-    link_objects_job,
-    renumber_job,
-    require_laptrack,
-)
+from napari_simmat.engine.tracking.linking import Lineage, Node, require_laptrack
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.garbage import no_garbage_collection
 from napari_simmat.widgets.placement import time_axis_of
@@ -53,26 +47,16 @@ class _LinkRequest(NamedTuple):
     editor: LayerEditor
     version: int
     """Version of the objects, which may be edited meanwhile."""
-    axis: int
     name: str
     """Name of the command."""
     picked: tuple[Plane, ...]
     """Planes whose prompts are used up."""
     in_depth: bool
     """Whether the axis is depth: there are objects then, no tracks."""
+    found: Command | None
+    """The command that this is a part of; None if it is one of its own."""
     said: str
     """What is said before how many tracks there are."""
-
-
-class _Renumbered(NamedTuple):
-    """New links of the objects as they are called now, and the edits that make ids follow.
-
-    `after` is the labels with the edits, and their index; None for labels that are not in memory.
-    """
-
-    lineage: Lineage
-    edits: list[LabelEdit]
-    after: tuple[np.ndarray, LabelIndex] | None = None
 
 
 class ObjectTracks(QObject):
@@ -121,30 +105,41 @@ class ObjectTracks(QObject):
     # --------------------------------------------------------------------- linking
 
     def link_all(
-        self, axis: int | None, settings: LinkSettings = LINK_OVER_TIME, said: str = ""
+        self,
+        axis: int | None,
+        settings: LinkSettings = LINK_OVER_TIME,
+        *,
+        found: Command | None = None,
+        said: str = "",
     ) -> None:
         """Link all objects along a time axis, or along depth, as the settings say.
 
-        What is to be `said` of them stands before how many tracks there are.
+        Parameters
+        ----------
+        axis, settings
+            The axis; None if it is still to be chosen.
+        found
+            The command that has just written them, if this is a part of it.
+        said
+            What is to be said of them, before how many tracks there are.
         """
         try:
             require_laptrack()
         except ValueError as error:
             self._workspace.fail(str(error))
             return
-        spacing: tuple[float, ...] | None = None
-        if self._workspace.session is not None and axis is not None:
-            steps = self._workspace.session.geometry.usual.spacing
-            spacing = (*steps[:axis], *steps[axis + 1 :])
+        session = self._workspace.session
+        spacing = None if session is None else session.geometry.usual.spacing
+        link = linked_anew(settings, axis or 0, spacing)
 
-        def change(labels: Any, _: Lineage) -> Job[Lineage]:
+        def change(labels: Any, lineage: Lineage) -> Job[Lineage]:
             with no_garbage_collection():
                 import laptrack  # noqa: F401 - slow, and the window must not wait for it
-            return (yield from link_objects_job(labels, settings, axis or 0, spacing))
+            return (yield from link(labels, lineage))
 
         in_depth = settings.along == "depth"
         name = "joining planes" if in_depth else "linking over time"
-        self._start(axis, change, name, in_depth=in_depth, said=said)
+        self._start(axis, change, name, in_depth=in_depth, found=found, said=said)
 
     def link(self, axis: int | None) -> None:
         """Link the two objects under the points."""
@@ -190,6 +185,7 @@ class ObjectTracks(QObject):
         name: str,
         picked: tuple[Plane, ...] = (),
         in_depth: bool = False,
+        found: Command | None = None,
         said: str = "",
     ) -> None:
         """Change the links; the prompts on the planes `picked` are used up."""
@@ -204,22 +200,10 @@ class ObjectTracks(QObject):
         if not workspace.has_pixels() or self._job.busy:
             return
         labels, parents = editor.layer.data, editor.parents
-
-        def job() -> Job[_Renumbered]:
-            yield Progress(0, 1, "measuring objects")
-            lineage = yield from change(labels, Lineage.of_labels(labels, axis, parents))
-            edits = yield from renumber_job(labels, lineage, axis)
-            if not isinstance(labels, np.ndarray):
-                return _Renumbered(lineage, edits)
-            after = labels.copy()
-            for done, edit in enumerate(edits):
-                yield Progress(done, len(edits), "numbering")
-                edit.apply(after)
-            return _Renumbered(lineage, edits, (after, LabelIndex.of(after)))
-
-        version = editor.version
-        self._request = _LinkRequest(session, editor, version, axis, name, picked, in_depth, said)
-        self._job.start("Linking", job)
+        self._request = _LinkRequest(
+            session, editor, editor.version, name, picked, in_depth, found, said
+        )
+        self._job.start("Linking", lambda: relink_job(labels, axis, parents, change))
         self.changed.emit()
 
     def _on_progress(self, progress: Progress) -> None:
@@ -230,7 +214,7 @@ class ObjectTracks(QObject):
         self._workspace.fail(reason)
         self.changed.emit()
 
-    def _on_linked(self, result: _Renumbered) -> None:
+    def _on_linked(self, result: Relinked) -> None:
         workspace, request = self._workspace, self._request
         assert request is not None
         self._request = None  # holds no image that is closed
@@ -240,12 +224,9 @@ class ObjectTracks(QObject):
             self.changed.emit()
             return
         if not request.in_depth:
-            session.time_axis = request.axis
-        edit = editor.renumber(result.edits, result.lineage, request.axis, result.after)
-        after = session.prompt_state
-        for plane in request.picked:
-            after = after.off(plane)
-        workspace.annotator.step(request.name, after, edit)
+            session.time_axis = result.axis
+        verbs = workspace.annotator
+        verbs.relink(request.name, result, closing=request.picked, found=request.found)
         if request.in_depth:
             text = JOINED.format(pluralize(len(editor.labels), "object"))
             self.changed.emit()
