@@ -263,18 +263,40 @@ class Annotator:
             self._step(name, self._session.prompt_state, edit)
         return text
 
-    def link(self, found: FoundLinks, closing: Sequence[Plane] = ()) -> None:
-        """Let ids follow links; the prompts on the planes `closing` said which, and are used up.
+    def link(
+        self,
+        found: FoundLinks,
+        closing: Sequence[Plane] = (),
+        part_of: Command | None = None,
+    ) -> None:
+        """Let ids follow links.
 
-        Raises RefusedError if the objects were changed since they were linked.
+        Parameters
+        ----------
+        found
+            The links.
+        closing
+            Planes whose prompts said which objects, and are used up.
+        part_of
+            The command that has just written the objects, if this is a part of it.
+
+        Raises
+        ------
+        RefusedError
+            If the objects were changed since they were linked.
         """
-        request, editor = found.request, self._session.editor
+        request, session = found.request, self._session
+        editor = session.editor
         if editor is None or editor is not request.editor or editor.version != request.version:
             raise RefusedError("changed meanwhile", CHANGED_MEANWHILE)
         if not request.in_depth:
-            self._session.time_axis = request.axis
+            session.time_axis = request.axis
         edit = editor.renumber(found.edits, found.lineage, request.axis, found.after)
-        self._step(request.name, self._without(closing), edit)
+        if part_of is None or part_of is not session.history.last:
+            self._step(request.name, self._without(closing), edit)
+            return
+        session.history.extend(Command(part_of.name, part_of.after, part_of.after, edit))
+        self._host.done(part_of)
 
     def _change(
         self,

@@ -92,6 +92,13 @@ class LayerEdit:
     def __bool__(self) -> bool:
         return bool(self.patches or self.entries)
 
+    def then(self, later: LayerEdit) -> LayerEdit:
+        """Make this edit and a later one of the same layer one."""
+        entries = dict(self.entries)
+        for label, (before, after) in later.entries.items():
+            entries[label] = entries.get(label, (before, after))[0], after
+        return replace(self, patches=(*self.patches, *later.patches), entries=entries)
+
 
 @dataclass(frozen=True, eq=False)
 class Command:
@@ -106,6 +113,13 @@ class Command:
     """What it changed in a labels layer, if anything."""
     drafts: Annotated[DraftEdit | None, {"omit_default": True}] = None
     """What it did with drafts, if anything."""
+
+    def then(self, later: Command) -> Command:
+        """Make this command and a later one on the same labels, without drafts, one."""
+        edit = later.edit if self.edit is None else self.edit
+        if self.edit is not None and later.edit is not None:
+            edit = self.edit.then(later.edit)
+        return replace(self, after=later.after, edit=edit)
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,8 +180,8 @@ class UndoStack:
     Parameters
     ----------
     on_change
-        Called with each change: ``do`` and the command, ``undo``, ``redo``, or ``drop``. It may be
-        replaced later.
+        Called with each change: ``do`` or ``extend`` and the command, ``undo``, ``redo``, or
+        ``drop``. It may be replaced later.
     limit
         Number of commands that are kept.
     """
@@ -211,6 +225,12 @@ class UndoStack:
         self._done.append(command)
         self._undone.clear()
         self.on_change("do", command)
+
+    def extend(self, command: Command) -> None:
+        """Make a command that was just done a part of the last one: one undo reverts both."""
+        self._done.append(self._done.pop().then(command))
+        self._undone.clear()
+        self.on_change("extend", command)
 
     def undo(self) -> Command | None:
         """Step back: the command to revert, or None."""

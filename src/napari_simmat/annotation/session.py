@@ -15,6 +15,7 @@ from typing import Any, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_simmat.annotation.all_planes import find_on_planes_job
 from napari_simmat.annotation.annotator import AnnotationHost, Annotator
 from napari_simmat.annotation.drafts import Draft
 from napari_simmat.annotation.history import UndoStack
@@ -25,6 +26,7 @@ from napari_simmat.annotation.learning_request import adapt_job, adapt_request
 from napari_simmat.annotation.lesson import Lesson, ground_marked, lesson_of
 from napari_simmat.annotation.links import LINK_OVER_TIME, LinkRequest, find_links_job
 from napari_simmat.annotation.naming import ALL_BY_HAND, NamingRequest, name_others_job
+from napari_simmat.annotation.object_changes import MIN_VISIBLE, objects_of_drafts
 from napari_simmat.annotation.pen import drawn_state
 from napari_simmat.annotation.predictions import ChosenModel, Prediction, PredictionRequest
 from napari_simmat.annotation.prompt_grouping import objects_on
@@ -53,7 +55,7 @@ from napari_simmat.engine.settings import (
     PropagationSettings,
 )
 from napari_simmat.engine.table_settings import DEFAULT_STATISTICS, TableSettings
-from napari_simmat.engine.tracking.linking import Node
+from napari_simmat.engine.tracking.linking import Node, require_laptrack
 from napari_simmat.engine.tracking.propagation import axis_spacing, propagation_axis
 from napari_simmat.progress import Job, Progress, finish
 
@@ -74,8 +76,9 @@ NO_OBJECTS = "Commit objects first; a model learns from at least three."
 OTHER_SIZE = "The labels have the shape {}, and the planes of the image {}."
 NO_MASKS = "The labels hold no object."
 NO_AXIS = "Objects are propagated along an axis before Y and X; the image has the axes {}."
-NO_TIME_AXIS = "The image has the axes {}: say which of them is time, e.g. axis=0."
+NO_TIME_AXIS = "The image has the axes {}, none of them time: say which is, e.g. axis=0."
 NO_GROUND = "Commit three objects first: ground tells what is unlike them."
+FINDING = "finding"
 NO_PLANE = "The image has the shape {}, so a plane has {} indices, not {}."
 
 
@@ -493,6 +496,68 @@ class Session:
         self._state.drafts.propose(chosen.drafts)
         self._on_change("drafts", chosen.drafts)
         return self.drafts
+
+    def find_on_frames(
+        self,
+        settings: AutomaticSettings | None = None,
+        *,
+        link: LinkSettings | None = None,
+        category: str = "",
+    ) -> list[int]:
+        """Find all objects on all frames of a time series, and give each one id over time.
+
+        They are written as objects in one step, in place of open drafts. What is committed or
+        rejected is not found again; committed objects are linked with the others, and may get
+        another id.
+
+        Parameters
+        ----------
+        settings
+            How objects are found, as of `propose`.
+        link
+            How they are linked. Its axis is that of time; by default the image's axis T.
+        category
+            Class of the new objects.
+
+        Returns
+        -------
+        list of int
+            The numbers of the objects that were found, as they are after linking.
+
+        Raises
+        ------
+        ValueError
+            If no axis is time, or laptrack is missing.
+        """
+        require_laptrack()  # before minutes are spent
+        link = link or LinkSettings()
+        axis = self._time_axis(link.axis)
+        planes = list(np.ndindex(*self.image.shape[:-2]))
+        lesson, request = self._lesson(planes[0]), self._request(planes[0])
+        found = self._run(
+            find_on_planes_job(
+                self._service,
+                Proposals(self._state, request, None, (), planes[0], lesson=lesson),
+                planes,
+                settings or AutomaticSettings(second_look=True),
+                None,
+                lambda plane: np.array(self.labels[plane]),
+                self._state.drafts.settled,
+            )
+        )
+        self._state.drafts.propose(None)
+        self._on_change("drafts", None)
+        if not found:
+            return []
+        objects = objects_of_drafts(found, str(category))
+        self._annotator.write(FINDING, objects, overlap=self.overlap, min_visible=MIN_VISIBLE)
+        command = self._state.history.last
+        linking = LinkRequest.of_all(self._editor, axis, link, self._spacing)
+        links = self._run(find_links_job(linking))
+        self._annotator.link(links, part_of=command)
+        pixels = [self.labels[each.mask.region][each.mask.mask] for each in found]
+        numbers = [int(np.bincount(values).argmax()) for values in pixels]
+        return sorted(set(numbers) - {0})
 
     def accept(self, *drafts: Draft, category: str = "") -> list[int]:
         """Write drafts as objects, by default all that are open; returns the objects' numbers."""

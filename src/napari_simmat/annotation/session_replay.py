@@ -34,6 +34,7 @@ _FOREIGN = (
 """What reading a foreign line can raise."""
 OTHER_VERSION = "It was written by another version of napari-simmat; open it with that one."
 OTHER_SHAPE = "It belongs to an image of another shape; open that one."
+NOTHING_TO_EXTEND = "a part of a command stands alone, or does something with drafts"
 BAD_DRAFT = "a draft does not lie on one plane of the image"
 OTHER_VIEW = "its prompts are in a view that the image does not have"
 NO_SESSION = "It is not a session of napari-simmat."
@@ -162,6 +163,14 @@ class _Replay:
         self._state.history.add(command)
         self._apply(command, back=False)
 
+    def extend(self, command: Command) -> None:
+        if command.drafts is not None or not self._state.history.can_undo:
+            raise ValueError(NOTHING_TO_EXTEND)
+        for prompts in (command.before, command.after):
+            self._check_view(prompts)
+        self._state.history.extend(command)
+        self._apply(command, back=False)
+
     def drafts(self, proposed: DraftSet | None) -> None:
         if proposed is not None:
             self._check_drafts(proposed.drafts)
@@ -272,6 +281,8 @@ LINES: dict[str, _Line] = {
     "do": _Line(Command, _Replay.do),
     # Objects that were proposed; None discards those that are open.
     "drafts": _Line(DraftSet | None, _Replay.drafts),
+    # What was done as a part of the last command.
+    "extend": _Line(Command, _Replay.extend),
     "undo": _Line(NoneType, _Replay.undo),
     "redo": _Line(NoneType, _Replay.redo),
     # The last command was taken back as if it had never been done.

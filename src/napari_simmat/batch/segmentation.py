@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field, replace
 from io import BytesIO, StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +61,7 @@ from napari_simmat.engine.settings import (
     AutomaticSettings,
     ChannelSelection,
     Compute,
+    LinkSettings,
     PropagationSettings,
 )
 from napari_simmat.engine.table_settings import TableSettings
@@ -270,6 +271,7 @@ def segment(
     unit: str = "",
     part: ImagePart = WHOLE,
     propagate: bool | PropagationSettings = False,
+    link: bool | LinkSettings = False,
     automatic: AutomaticSettings | None = None,
     table: TableSettings | None = None,
     compute: Compute | None = None,
@@ -305,6 +307,9 @@ def segment(
         Of a file: a level, a region, a size of pixels.
     propagate
         Carry the objects of prompts through a stack, with these settings.
+    link
+        Link objects over time, with these settings: an object has one id on all its frames. The
+        axis of time is T of `axes` or of the file, else that of the settings.
     automatic, table, compute
         How everything is segmented, what is measured, and on which device.
     progress
@@ -334,6 +339,7 @@ def segment(
         part=settings_of(part, ImagePart),
         compute=settings_of(compute, Compute),
         automatic=settings_of(automatic, AutomaticSettings),
+        link=_if_wanted(link, LinkSettings),
         table=settings_of(table, TableSettings),
     )
     about = {
@@ -345,7 +351,7 @@ def segment(
     }
     with TemporaryDirectory(prefix="simmat-") as folder:
         loaded = _load(image, prompts, config, Path(folder), about)
-        if (propagation := _propagation(propagate)) is not None:
+        if (propagation := _if_wanted(propagate, PropagationSettings)) is not None:
             if loaded.prompts is None:
                 raise ValueError(NOTHING_TO_PROPAGATE.format(loaded.task.name))
             if len(loaded.shape) > 2:
@@ -380,6 +386,7 @@ def segment_folder(
     plane: str = "",
     part: ImagePart = WHOLE,
     propagate: bool | PropagationSettings = False,
+    link: bool | LinkSettings = False,
     automatic: AutomaticSettings | None = None,
     table: TableSettings | None = None,
     compute: Compute | None = None,
@@ -410,7 +417,7 @@ def segment_folder(
     children
         Channels in which smaller objects are found that lie within the others, e.g. nuclei in
         cells.
-    part, propagate, automatic, table, compute, progress
+    part, propagate, link, automatic, table, compute, progress
         As for `segment`.
 
     Returns
@@ -442,7 +449,8 @@ def segment_folder(
         part=settings_of(part, ImagePart),
         compute=settings_of(compute, Compute),
         automatic=settings_of(automatic, AutomaticSettings),
-        propagation=_propagation(propagate),
+        propagation=_if_wanted(propagate, PropagationSettings),
+        link=_if_wanted(link, LinkSettings),
         table=settings_of(table, TableSettings),
     )
     if children is not None:
@@ -534,12 +542,16 @@ def _load(
     return replace(loaded, prompts=prompts_of(prompts, loaded.shape, loaded.axes))
 
 
-def _propagation(given: bool | PropagationSettings | None) -> PropagationSettings | None:
+S = TypeVar("S")
+
+
+def _if_wanted(given: bool | S | None, kind: type[S]) -> S | None:
+    """Settings that were given; the usual ones for True, none for False."""
     if given is True:
-        return PropagationSettings()
+        return kind()
     if given is None or given is False:
         return None
-    return settings_of(given, PropagationSettings)
+    return settings_of(given, kind)
 
 
 _turn = threading.Lock()

@@ -35,6 +35,7 @@ from napari_simmat.widgets.segment.layers.layer_rows import LayerRows
 from napari_simmat.widgets.segment.layers.open_images import LayerSession
 from napari_simmat.widgets.segment.layers.outputs import ObjectDrawing
 from napari_simmat.widgets.segment.layers.prompt_adapters import BOXES, POINTS
+from napari_simmat.widgets.segment.work.all_frames import FoundFrames
 from napari_simmat.widgets.segment.work.autosave import Autosave, Recovery, Snapshot
 from napari_simmat.widgets.segment.work.channel_tools import ChannelTools
 from napari_simmat.widgets.segment.work.controller import SegmentController
@@ -187,6 +188,9 @@ class SegmentTab(SegmentForm):
             "propagate": self._propagate,
             NAME_OTHERS: lambda: self.controller.naming.start(self._choice()),
             "segment everything": lambda: everything.start(panel.value(), panel.layer.value()),
+            "segment all frames": lambda: self.controller.frames.start(
+                panel.value(), axis(), panel.layer.value()
+            ),
             "link over time": lambda: tracks.link_all(axis()),
             "join planes": lambda: tracks.link_all(self.stack_panel.along_value()[0], JOIN_PLANES),
             "link": lambda: tracks.link(axis()),
@@ -242,6 +246,8 @@ class SegmentTab(SegmentForm):
             (self.exporter.saved, self._on_saved),
             (self.image_folder.changed, self._show_folder),
             (self.image_folder.encoded_ahead, controller.automatic.expect_image),
+            (controller.frames.changed, self._show_automatic, self.image_choice.read_later),
+            (controller.frames.found, self._link_found),
             (self.tracks.changed, self._show_tracks),
             (self.learning.changed, self._show_learning),
             (self.learning.progressed, self.learn_panel.set_progress),
@@ -317,6 +323,10 @@ class SegmentTab(SegmentForm):
             (self.planes.activated, self._on_planes, self._save_settings),
             (self.helpers.toggled, self.rows.show_helpers, self._save_settings),
             (encoding.disk.toggled, ahead.keep_on_disk, self._save_settings),
+            (
+                self.tracks_panel.axis.currentIndexChanged,
+                lambda _: automatic.set_series(is_series=self.tracks_panel.value() is not None),
+            ),
             (automatic.sifted, lambda: everything.filter(automatic.value())),
             (automatic.like_mine.toggled, everything.set_like_mine),
             (automatic.expect_mine.toggled, everything.set_expects_mine),
@@ -660,6 +670,9 @@ class SegmentTab(SegmentForm):
             chosen = self.object_panel.table.value()
             self.drawing.outline(geometry, editor, chosen, review.outlined)
 
+    def _link_found(self, found: FoundFrames) -> None:
+        self.tracks.link_all(found.axis, found=found.command, said=found.said)
+
     def _show_tracks(self) -> None:
         self.show_tracks(self.workspace.session, self.tracks.text, busy=self.tracks.linking)
 
@@ -682,7 +695,7 @@ class SegmentTab(SegmentForm):
         review = self.controller.review
         self.automatic_panel.set_state(
             working=self.workspace.session is not None,
-            busy=self.controller.automatic.proposing,
+            busy=self.controller.proposing,
         )
         open_, _ = review.counts
         if open_ and not self._has_drafts:

@@ -90,6 +90,12 @@ class AutomaticPanel(Panel):
         self.start = self.button(
             "segment everything", "Segment everything", "All objects of the current plane"
         )
+        self.all_frames = self.button(
+            "segment all frames",
+            "All frames, linked",
+            "All objects of all frames of the series, each with one id over time",
+        )
+        self._is_series = False
         self.like_mine = QCheckBox("Only objects like mine")
         self.like_mine.setToolTip(
             "Keep what is like the committed objects in size, intensity and appearance"
@@ -114,10 +120,17 @@ class AutomaticPanel(Panel):
         vbox(*mine, self.form, parent=settings)
         self.more = CollapsibleSection(MORE_SETTINGS, settings)
         self.form.words.returnPressed.connect(self.start.click)
-        vbox(self.form.words_row, self.start, self.more, parent=self)
+        vbox(self.form.words_row, self.start, self.all_frames, self.more, parent=self)
         self.set_state(working=False, busy=False)
+
+    def set_series(self, *, is_series: bool) -> None:
+        """Offer all frames where the image is known to have some."""
+        self._is_series = is_series
+        self.all_frames.setVisible(is_series and not self.start.isHidden())
 
     def set_state(self, *, working: bool, busy: bool) -> None:
         """Enable what can be done: with an image; the status line stops what goes on."""
+        for button in (self.start, self.all_frames):
+            button.setEnabled(working)
         self.start.setVisible(not busy)
-        self.start.setEnabled(working)
+        self.set_series(is_series=self._is_series)

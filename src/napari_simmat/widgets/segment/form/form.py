@@ -417,6 +417,7 @@ class SegmentForm(QWidget):
         self.offer_section("tracks", offered=series or linked)
         self.stack_panel.set_axes(axes)
         self.tracks_panel.set_axes(axes)
+        self.automatic_panel.set_series(is_series=self.tracks_panel.value() is not None)
 
     def show_tracks(self, session: LayerSession | None, text: str, *, busy: bool) -> None:
         """Show what is linked over time, and whether objects are being linked."""

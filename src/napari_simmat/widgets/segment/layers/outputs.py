@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
@@ -12,6 +12,7 @@ import numpy as np
 from napari import Viewer
 from napari.layers import Image, Labels, Layer
 from napari.utils.colormaps import CyclicLabelColormap, DirectLabelColormap
+from qtpy.QtCore import QTimer
 
 from napari_simmat import __version__
 from napari_simmat.annotation.drafts import is_covered
@@ -54,6 +55,8 @@ _WIDEST, _LARGE = 3, 1 << 21
 """Pixels of the widest outline of a draft, and of a plane where it is one pixel wide and drawn
 here: napari takes a second for outlines on large planes.
 """
+_SHOWN_AFTER = 10
+"""Milliseconds until a new layer of objects is shown."""
 _CLASSES_OF = "SimMAT classes of"
 """Metadata of a classes layer: the key of its objects layer."""
 _TABLE = 1 << 24
@@ -634,12 +637,13 @@ def new_objects(
 ) -> Labels:
     """Add an int32 layer for the image's objects: `labels` (..., Y, X) itself, or an empty one."""
     data = np.zeros(geometry.usual.shape, dtype=np.int32) if labels is None else labels
-    # napari colors a large plane in a second, each time that a layer is made, added and shown.
+    # napari colors a large plane in a second, each time that a layer is made, added and shown. So
+    # it is shown once events had a turn, with what is written into it by then.
     options = geometry.layer_options()
     layer = Labels(data, name=OBJECTS, opacity=0.6, visible=False, **options)
     note_provenance(layer, geometry.name)
     add_below_prompts(viewer, layer)
-    layer.visible = True
+    QTimer.singleShot(_SHOWN_AFTER, partial(setattr, layer, "visible", True))
     return layer
 
 

@@ -182,13 +182,9 @@ class AutomaticSegmentation(QObject):
             Whether the kind that was taught last is expected, rather than taught anew.
         """
         workspace = self._workspace
-        request = workspace.request()
-        order = session.geometry.order
-        lesson: Lesson | None = None
         try:  # what is refused takes no drafts away
             prompts = self._seeds(session, plane, layer)
-            if self.expects_mine and not again:
-                lesson = self._lesson(session, plane, order)
+            requested, kind = self.sought(session, plane, settings, again=again)
         except ValueError as error:
             workspace.fail(str(error))
             return
@@ -196,6 +192,32 @@ class AutomaticSegmentation(QObject):
         self._ahead.cancel()
         self.drop()
         self._settings = settings
+        self._requested, request, lesson = requested, requested.request, requested.lesson
+        service = self._inference.service
+        self._proposing.start(
+            SEGMENTING, lambda: service.propose_job(request, settings, prompts, lesson, kind)
+        )
+        workspace.status.emit(Status("working", SEGMENTING))
+        self.changed.emit()
+
+    def sought(
+        self,
+        session: LayerSession,
+        plane: Plane,
+        settings: AutomaticSettings,
+        *,
+        again: bool = False,
+    ) -> tuple[Proposals, ObjectKind | None]:
+        """What is looked for on a plane, without masks yet, and the kind that was taught before.
+
+        With `again` none is taught anew. Raises ValueError as `start` says.
+        """
+        request = self._workspace.request()
+        assert request is not None, "a plane is shown"
+        order = session.geometry.order
+        lesson: Lesson | None = None
+        if self.expects_mine and not again:
+            lesson = self._lesson(session, plane, order)
         text = ""
         kind: ObjectKind | None = None
         if settings.words:
@@ -203,15 +225,11 @@ class AutomaticSegmentation(QObject):
         elif lesson is not None:
             text = expected(lesson)
         elif self._goes_on():
+            assert self._taught is not None, "it goes on with it"
             text = self._taught.text
             kind = self._taught.kind.kind
-        self._requested = Proposals(session, request, workspace.subject, order, plane, text, lesson)
-        service = self._inference.service
-        self._proposing.start(
-            SEGMENTING, lambda: service.propose_job(request, settings, prompts, lesson, kind)
-        )
-        workspace.status.emit(Status("working", SEGMENTING))
-        self.changed.emit()
+        subject = self._workspace.subject
+        return Proposals(session, request, subject, order, plane, text, lesson), kind
 
     def filter(self, settings: AutomaticSettings) -> None:
         """Filter the proposed masks with other settings, as soon as the sliders rest."""

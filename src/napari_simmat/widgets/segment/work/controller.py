@@ -31,6 +31,7 @@ from napari_simmat.widgets.segment.layers.images_in_view import center_of_view, 
 from napari_simmat.widgets.segment.layers.linked_planes import LinkedPlanes
 from napari_simmat.widgets.segment.layers.open_images import LayerSession
 from napari_simmat.widgets.segment.layers.patient_view import Convention, PatientView
+from napari_simmat.widgets.segment.work.all_frames import AllFrames
 from napari_simmat.widgets.segment.work.arrangement import LayerArrangement
 from napari_simmat.widgets.segment.work.automatic import AutomaticSegmentation
 from napari_simmat.widgets.segment.work.inference import InferenceQueue
@@ -91,7 +92,7 @@ class SegmentController(QObject):
         The worker and the model in it.
     objects, prompts
         Actions on committed objects, and on prompts.
-    propagation, automatic, prefetcher
+    propagation, automatic, frames, prefetcher
         Work in the background.
     review
         Going over the drafts that `automatic` proposes.
@@ -126,6 +127,7 @@ class SegmentController(QObject):
         self.prompts = PromptActions(workspace)
         self.propagation = Propagation(workspace, inference, self.objects)
         self.automatic = AutomaticSegmentation(workspace, inference)
+        self.frames = AllFrames(workspace, inference, self.objects, self.automatic)
         self.review = DraftReview(workspace, self.objects)
         self.pen = Pen(workspace, self.review)
         self.pen.clicked.connect(self.objects.select)
@@ -190,16 +192,21 @@ class SegmentController(QObject):
     def busy(self) -> bool:
         """Whether a prediction or other work is awaited, or prompts were just edited."""
         parts = (
-            *(self.inference, self.propagation, self.automatic, self.arrangement),
-            self.naming,
+            *(self.inference, self.propagation, self.automatic, self.frames),
+            *(self.arrangement, self.naming),
         )
         return any(part.busy for part in parts) or self.workspace.prompt_layers.pending
+
+    @property
+    def proposing(self) -> bool:
+        """Whether all objects are looked for, on this plane or on all frames."""
+        return self.automatic.proposing or self.frames.busy
 
     @property
     def holds_image(self) -> bool:
         """Whether another image would end work in the background, or discard what it found."""
         propagation = self.propagation
-        runs = propagation.busy or self.automatic.proposing
+        runs = propagation.busy or self.proposing
         return runs or propagation.result is not None or self.review.has_drafts
 
     @property
@@ -293,7 +300,7 @@ class SegmentController(QObject):
         sentences = (
             (session.prompt_state, NOT_COMMITTED if missed else STILL_OPEN),
             (session.drafts.open, HAS_DRAFTS),
-            (self.automatic.proposing, WAS_STOPPED),
+            (self.proposing, WAS_STOPPED),
         )
         image = session.geometry.name
         return " ".join(each.format(image=image, drafts=drafts) for on, each in sentences if on)
@@ -421,6 +428,7 @@ class SegmentController(QObject):
             self.workspace.prediction_changed.emit()
         self.propagation.cancel()
         self.automatic.cancel()
+        self.frames.cancel()
         self.naming.cancel()
         self.arrangement.cancel()
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from napari.layers import Tracks
 from qtpy.QtCore import QObject, Signal
 
 from napari_simmat.annotation.annotator import RefusedError
+from napari_simmat.annotation.history import Command
 from napari_simmat.annotation.links import (
     LINK_OVER_TIME,
     NO_OBJECTS,
@@ -37,6 +39,18 @@ PICK_TWO = "Shift+click once on each of the two objects, on two frames, and pres
 OBJECTS_CHANGED = "The objects were changed meanwhile; nothing was linked. Do it again."
 
 
+class _Linking(NamedTuple):
+    """Of which image objects are being linked, and what becomes of it."""
+
+    session: LayerSession
+    picked: tuple[Plane, ...]
+    """Planes whose prompts said which objects, and are used up."""
+    part_of: Command | None
+    """The command that this is a part of; None if it is one of its own."""
+    said: str
+    """What is said before how many tracks there are."""
+
+
 class ObjectTracks(QObject):
     """Links the committed objects of the image over time, and draws their tracks."""
 
@@ -53,10 +67,8 @@ class ObjectTracks(QObject):
         self._job.failed.connect(self._on_failed)
         self._drawing = BackgroundJob(self.worker, 1, self)
         self._drawing.returned.connect(self._draw)
-        self._session: LayerSession | None = None
-        """Whose objects are being linked; None while none are."""
-        self._picked_on: tuple[Plane, ...] = ()
-        """Planes whose prompts said which objects, and are used up."""
+        self._linking: _Linking | None = None
+        """What is being linked; None while nothing is."""
         self._drawn: tuple[object, ...] = ()
         self._layer: Tracks | None = None
         self.text = ""
@@ -81,8 +93,25 @@ class ObjectTracks(QObject):
 
     # --------------------------------------------------------------------- linking
 
-    def link_all(self, axis: int | None, settings: LinkSettings = LINK_OVER_TIME) -> None:
-        """Link all objects along a time axis, or along depth, as the settings say."""
+    def link_all(
+        self,
+        axis: int | None,
+        settings: LinkSettings = LINK_OVER_TIME,
+        *,
+        found: Command | None = None,
+        said: str = "",
+    ) -> None:
+        """Link all objects along a time axis, or along depth, as the settings say.
+
+        Parameters
+        ----------
+        axis, settings
+            The axis; None if it is still to be chosen.
+        found
+            The command that has just written them, if this is a part of it.
+        said
+            What is to be said of them, before how many tracks there are.
+        """
         try:
             require_laptrack()  # what is missing is said before what is to be chosen
         except ValueError as error:
@@ -93,7 +122,7 @@ class ObjectTracks(QObject):
             spacing = session.geometry.usual.spacing
             return LinkRequest.of_all(session.editor, along, settings, spacing)
 
-        self._start(axis, request)
+        self._start(axis, request, part_of=found, said=said)
 
     def link(self, axis: int | None) -> None:
         """Link the two objects under the points."""
@@ -133,6 +162,8 @@ class ObjectTracks(QObject):
         axis: int | None,
         requested: Callable[[LayerSession, int], LinkRequest],
         picked: tuple[Plane, ...] = (),
+        part_of: Command | None = None,
+        said: str = "",
     ) -> None:
         """Change the links; the prompts on the planes `picked` are used up."""
         workspace, session = self._workspace, self._workspace.session
@@ -156,7 +187,7 @@ class ObjectTracks(QObject):
                 import laptrack  # noqa: F401 - slow, and the window must not wait for it
             return (yield from find_links_job(request))
 
-        self._session, self._picked_on = session, picked
+        self._linking = _Linking(session, picked, part_of, said)
         self._job.start("Linking", job)
         self.changed.emit()
 
@@ -169,12 +200,13 @@ class ObjectTracks(QObject):
         self.changed.emit()
 
     def _on_linked(self, found: FoundLinks) -> None:
-        workspace, session = self._workspace, self._session
-        self._session = None  # holds no image that is closed
+        workspace, linking = self._workspace, self._linking
+        assert linking is not None
+        self._linking = None  # holds no image that is closed
         try:
-            if session is None or workspace.session is not session:
+            if workspace.session is not linking.session:
                 raise RefusedError("changed meanwhile", OBJECTS_CHANGED)
-            workspace.annotator.link(found, self._picked_on)
+            workspace.annotator.link(found, linking.picked, linking.part_of)
         except RefusedError:
             workspace.fail(OBJECTS_CHANGED)
             self.changed.emit()
@@ -185,7 +217,7 @@ class ObjectTracks(QObject):
         else:
             self._draw(found.lineage.relabeled())
             text = self.text
-        workspace.say(text)
+        workspace.say(f"{linking.said} {text}".lstrip())
 
     # --------------------------------------------------------------------- showing
 
