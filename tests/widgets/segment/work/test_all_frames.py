@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
 
 from napari_simmat import segment
 from napari_simmat.annotation.session import Session
@@ -135,6 +137,11 @@ def test_another_image_stops_it_and_says_so(film):
     film.controller.inference.worker.submit("held", lambda: held(gate))
     film.take(film.tab.automatic_panel.all_frames)
     film.viewer.add_image(series()[0][0], name="another")
+    choice = film.tab.channels.image
+    film.qtbot.waitUntil(lambda: choice.findText("another") >= 0)
+    assert choice.currentText() == "series", "what is sought keeps the image"
+    is_below = choice.findText("another") > choice.currentIndex()
+    QTest.keyClick(choice, Qt.Key.Key_Down if is_below else Qt.Key.Key_Up)
     film.qtbot.waitUntil(lambda: film.workspace.session.geometry.name == "another")
     gate.set()
     film.idle()
