@@ -23,8 +23,9 @@ from napari_simmat.batch import segmentation
 from napari_simmat.batch.record import read_record
 from napari_simmat.batch.segmentation import ALL_OBJECTS
 from napari_simmat.cli import main
-from napari_simmat.engine.settings import PropagationSettings
+from napari_simmat.engine.settings import LinkSettings, PropagationSettings
 from napari_simmat.engine.table_settings import TableSettings
+from tests.drawn_series import draw_series
 
 pd = pytest.importorskip("pandas")
 
@@ -249,6 +250,7 @@ def test_model_that_is_no_name_is_refused(given, discs, tmp_path):
         ({"automatic": 5}, r"as AutomaticSettings\(\.\.\.\), not as 5"),
         ({"table": ["area"]}, r"as TableSettings\(\.\.\.\), not as \['area'\]"),
         ({"part": "0,0,9,9"}, r"as ImagePart\(\.\.\.\), not as '0,0,9,9'"),
+        ({"link": 5}, r"as LinkSettings\(\.\.\.\), not as 5"),
         ({"propagate": 5}, r"as PropagationSettings\(\.\.\.\), not as 5"),
         ({"channels": "DAPI"}, r"Channels are a list of names or numbers, not 'DAPI'"),
         ({"channels": 0}, r"Channels are a list of names or numbers, not 0"),
@@ -359,3 +361,37 @@ def test_film_that_is_read_as_a_stack_is_time_by_its_axes(discs, tmp_path):
     table = pd.read_csv(tmp_path / "command" / "a_objects.csv")
     assert {"t", "area_um2"} <= set(table)
     assert "volume_um3" not in table
+
+
+def test_link_gives_the_ids_that_the_command_gives(tmp_path):
+    series, labels, _ = draw_series(3, (3, 96, 96), 3)
+    path, prompts = tmp_path / "a.tif", tmp_path / "p.tif"
+    tifffile.imwrite(path, series, photometric="minisblack", metadata={"axes": "TYX"})
+    labels[1] = np.where(labels[1] > 0, 10 - labels[1], 0)  # other ids on the second frame
+    tifffile.imwrite(prompts, labels.astype(np.uint16), photometric="minisblack")
+    out = tmp_path / "out"
+    words = ["segment", str(path), "--model", "tiny", "--prompts", str(prompts), "--link"]
+    assert main([*words, "--output", str(out)]) == 0
+    written = tifffile.imread(out / "a_labels.tif")
+    assert set(np.unique(written[0])) == set(np.unique(written[1])) == set(np.unique(written[2]))
+    by_axis = LinkSettings(axis=0)
+    for image, more in ((path, {"link": True}), (series, {"axes": "TYX", "link": True}),
+                        (series, {"link": by_axis})):  # fmt: skip
+        found = segment(image, prompts, progress=False, **more)
+        np.testing.assert_array_equal(found.labels, written)
+    assert not np.array_equal(segment(path, prompts, progress=False).labels, written)
+    found.save(tmp_path / "saved")
+    [table] = (tmp_path / "saved").glob("*_res_track.txt")
+    assert table.read_text() == (out / "a_res_track.txt").read_text()
+    folder = segment_folder(path, tmp_path / "all", prompts=prompts, link=True, progress=False)
+    assert not folder.failed
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "all" / "a_labels.tif"), written)
+    assert (tmp_path / "all" / "a_res_track.txt").is_file()
+
+
+def test_link_that_cannot_be_is_refused(discs):
+    stack = np.stack([discs, discs])
+    with pytest.raises(ValueError, match="none of them time"):
+        segment(stack, link=True, progress=False)
+    with pytest.raises(ValueError, match="propagated through time"):
+        segment(stack, [(0, 20, 20)], axes="TYX", propagate=True, link=True, progress=False)

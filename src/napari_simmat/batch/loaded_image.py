@@ -356,15 +356,9 @@ def _open_task(
         prompts, categories = read_task_prompts(task.prompts, opened.shape, reference)
     if prompts is None and config.propagation is not None:
         raise ValueError(NOTHING_TO_PROPAGATE.format(task.name))
-    is_along_depth = config.link is not None and config.link.along == "depth"
-    if prompts is not None and is_along_depth:
-        raise ValueError(IDS_ARE_GIVEN.format(task.name))
     if len(opened.shape) < 3:
         config = replace(config, propagation=None)
-    if config.link is not None:
-        config = replace(config, link=_on_time_axis(config, opened, task.name))
-        if config.link is not None and is_along_depth and len(opened.axes) == 3:
-            opened = replace(opened, axes="ZYX")  # planes whose axis the file does not name
+    config, opened = linked_along(config, opened, task.name, has_prompts=prompts is not None)
     tissue = _tissue_of(task, config, opened, prompts)
     files, notes = _suitable(task.files, opened, prompts, config)
     notes += _apart_note(task, opened)
@@ -519,6 +513,24 @@ def _recorded_channels(task: SegmentTask, recorded: RecordedInput) -> tuple[Path
             raise FileNotFoundError(CHANNELS_MISSED.format(task.prompts.name, name, task.name))
         found.append(existing[0])
     return tuple(found)
+
+
+def linked_along(
+    config: SegmentConfig, opened: OpenedImage, name: str, *, has_prompts: bool
+) -> tuple[SegmentConfig, OpenedImage]:
+    """The settings with the axis along which objects are linked, and the image with its name.
+
+    Raises ValueError if the image cannot be linked so.
+    """
+    if config.link is None:
+        return config, opened
+    is_along_depth = config.link.along == "depth"
+    if has_prompts and is_along_depth:
+        raise ValueError(IDS_ARE_GIVEN.format(name))
+    config = replace(config, link=_on_time_axis(config, opened, name))
+    if config.link is not None and is_along_depth and len(opened.axes) == 3:
+        opened = replace(opened, axes="ZYX")  # planes whose axis the file does not name
+    return config, opened
 
 
 def _on_time_axis(config: SegmentConfig, opened: OpenedImage, name: str) -> LinkSettings | None:

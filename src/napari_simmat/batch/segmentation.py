@@ -36,6 +36,7 @@ from napari_simmat.batch.loaded_image import (
     NOTHING_TO_PROPAGATE,
     LoadedImage,
     OpenedImage,
+    linked_along,
     load_task,
     read_task_prompts,
 )
@@ -43,6 +44,7 @@ from napari_simmat.batch.nested import inner_plan, refuse_nested, segment_nested
 from napari_simmat.batch.outputs import MeasuredObjects, object_table, record_of, write_result
 from napari_simmat.batch.overlays import overlay
 from napari_simmat.batch.plan import (
+    TRACKS,
     ExistingPolicy,
     OutputFiles,
     Plan,
@@ -160,6 +162,7 @@ class Segmentation:
         """
         segmented = self._segmented
         loaded = segmented.loaded
+        extras = _with_tracks(extras, loaded.config.link)
         files = OutputFiles.of(loaded.task.image, Path(folder).expanduser(), extras)
         for path in files:
             if path.exists() and not overwrite:
@@ -356,6 +359,9 @@ def segment(
                 raise ValueError(NOTHING_TO_PROPAGATE.format(loaded.task.name))
             if len(loaded.shape) > 2:
                 loaded = replace(loaded, config=replace(loaded.config, propagation=propagation))
+        prompted = loaded.prompts is not None
+        linked, opened = linked_along(loaded.config, loaded, loaded.task.name, has_prompts=prompted)
+        loaded = replace(loaded, config=linked, axes=opened.axes)
         if loaded.task.files.are_in_zarr:
             raise ValueError(TOO_LARGE.format(loaded.task.name))
         with _predictor(config) as predictor:
@@ -431,6 +437,8 @@ def segment_folder(
         If there is no image, an output exists, or another run makes an image of this one
         differently at the moment; several of the same settings share the images.
     """
+    linking = _if_wanted(link, LinkSettings)
+    extras = _with_tracks(extras, linking)
     given = [folder] if isinstance(folder, (str, Path)) else list(folder)
     inputs = find_inputs([Path(each).expanduser() for each in given], pattern=pattern)
     planned = plan(
@@ -450,7 +458,7 @@ def segment_folder(
         compute=settings_of(compute, Compute),
         automatic=settings_of(automatic, AutomaticSettings),
         propagation=_if_wanted(propagate, PropagationSettings),
-        link=_if_wanted(link, LinkSettings),
+        link=linking,
         table=settings_of(table, TableSettings),
     )
     if children is not None:
@@ -552,6 +560,12 @@ def _if_wanted(given: bool | S | None, kind: type[S]) -> S | None:
     if given is None or given is False:
         return None
     return settings_of(given, kind)
+
+
+def _with_tracks(extras: Sequence[str], link: LinkSettings | None) -> tuple[str, ...]:
+    """The optional files, with the table of tracks if objects are linked over time."""
+    tracks = (TRACKS,) if link is not None and link.along == "time" else ()
+    return (*extras, *tracks)
 
 
 _turn = threading.Lock()
