@@ -23,7 +23,7 @@ from napari_simmat.batch import segmentation
 from napari_simmat.batch.record import read_record
 from napari_simmat.batch.segmentation import ALL_OBJECTS
 from napari_simmat.cli import main
-from napari_simmat.engine.settings import PropagationSettings
+from napari_simmat.engine.settings import AutomaticSettings, PropagationSettings
 from napari_simmat.engine.table_settings import TableSettings
 
 pd = pytest.importorskip("pandas")
@@ -63,6 +63,20 @@ def test_segment_gives_what_the_command_writes(discs, tmp_path):
     replayed = segment(path, tmp_path / "out" / "a.json", progress=False)
     assert np.array_equal(replayed.labels, written)
     assert replayed.record.request == recorded
+
+
+def test_what_is_worth_saying_is_a_note_and_a_warning_in_the_log(discs, tmp_path, caplog):
+    black = np.zeros_like(discs)
+    found = segment(black, progress=False, automatic=AutomaticSettings(second_look=True))
+    assert found.note.startswith("What the model reads is 0 everywhere.")
+    assert "--auto.second-look: without effect" in found.note
+    assert f"image: {found.note}" in caplog.messages
+    caplog.clear()
+    assert segment(discs, [(20, 20)], progress=False).note == ""
+    assert not caplog.messages
+    tifffile.imwrite(tmp_path / "black.tif", black)
+    segment_folder(tmp_path, tmp_path / "out", progress=False)
+    assert [each.split(": ")[0] for each in caplog.messages] == ["black.tif"]
 
 
 def test_prompts_are_clicks_boxes_dicts_and_labels(discs):

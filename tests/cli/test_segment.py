@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
-from skimage.data import coins
+from skimage.data import brick, coins
 
 from napari_simmat._text import CANCELED, CANCELED_MESSAGE
 from napari_simmat.batch.record import read_record
@@ -527,6 +527,26 @@ def test_nothing_found_names_the_next_step_in_command_and_report(folder, simmat)
     report = simmat("segment", "a.tif", "b.tif", "--channels", "0", "--output", "both")
     assert report.status == 0
     assert "What the model reads is 0 everywhere." in Path("both/simmat-report.html").read_text()
+
+
+def test_objects_left_out_as_unsure_are_told_in_command_and_report(folder, simmat):
+    tifffile.imwrite("a.tif", brick()[:200, :200])
+    result = simmat("segment", "a.tif", "--output", "one", "--report")
+    told = re.search(r"It is unsure of some \d+ more objects\.", result.err)
+    assert told, result.err
+    assert "Try --auto.quality 0.3, or teach it five objects" in result.err
+    assert told[0] in Path("one/simmat-report.html").read_text()
+    assert "unsure" not in simmat("segment", "a.tif", "--output", "by", "--auto.by", "clicks").err
+
+
+def test_options_without_effect_are_told_once(folder, simmat):
+    tifffile.imwrite("b.tif", coins()[90:180, :130])
+    words = "segment", "a.tif", "b.tif", "--output", "out", "--auto.second-look"
+    told = "--auto.second-look: without effect where a decoder finds the objects"
+    assert simmat(*words, "--dry-run").err.count(told) == 1
+    assert simmat(*words).err.count(told) == 1
+    clicks = simmat(*words, "--auto.by", "clicks", "--auto.points-per-side", "4", "--overwrite")
+    assert "without effect" not in clicks.err
 
 
 def test_a_model_made_for_the_image_is_named_and_not_fetched(folder, simmat):

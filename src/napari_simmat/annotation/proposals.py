@@ -16,7 +16,7 @@ from napari_simmat.annotation.lesson import Lesson
 from napari_simmat.annotation.predictions import PredictionRequest, Subject
 from napari_simmat.annotation.prompt_state import Plane
 from napari_simmat.engine.coordinates import AxisOrder
-from napari_simmat.engine.everything.candidates import Instances, masks_to_instances
+from napari_simmat.engine.everything.candidates import Instances, Unsure, masks_to_instances
 from napari_simmat.engine.everything.sifting import Sifted
 from napari_simmat.engine.masks import ObjectMask
 from napari_simmat.engine.object_kind import WORTHWHILE, ObjectKind, met_objects
@@ -145,7 +145,9 @@ def _next_step(
     if proposals.seen is None or proposals.order:
         return ""
     there = instances.labels if known.committed is None else instances.labels + known.committed
-    step = proposals.seen.next_step(there, settings)
+    # After committed objects have taught it, the status line says how many of them it finds.
+    unsure = Unsure() if proposals.expected else instances.unsure
+    step = proposals.seen.next_step(there, settings, unsure)
     filtered = not len(instances) and proposals.candidates
     return "" if step is None or (step.shows_one and filtered) else step.in_controls
 
