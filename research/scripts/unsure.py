@@ -1,9 +1,10 @@
 """How often "it is unsure of some more objects" is rightly and wrongly said after *Everything*.
 
-``python research/scripts/unsure.py --development development`` finds all objects of validation
-images on which all objects are labeled, five at least, and of all images of sources that no
-training has seen. It prints on how many of those with less than three quarters found, and on how
-many of the others, the sentence is said; and what the threshold that it names brings.
+``python research/scripts/unsure.py --development development`` finds all objects of the development
+set, whose sources no training has seen, and of validation images of all sources that are not held
+out, where all objects are labeled, five at least. It prints on how many of those with less than
+three quarters found, and on how many of the others, the sentence is said; and what the threshold
+that it names brings.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ def main() -> None:
               flush=True)  # fmt: skip
     print("| images | too few found: it is said | any step is said | enough found: it is said |")
     table = np.array(rows)
-    for title, kept in (("all", table[:, 0] >= 0), ("of sources never seen", table[:, 0] == 1)):
+    for title, kept in (("all", table[:, 0] >= 0), ("of the development set", table[:, 0] == 1)):
         few, enough = (table[kept & (table[:, 1] < ENOUGH)], table[kept & (table[:, 1] >= ENOUGH)])
         counts = [f"{each[:, at].sum():.0f} of {len(each)}"
                   for each, at in ((few, 2), (few, 3), (enough, 2))]  # fmt: skip
@@ -80,16 +81,12 @@ def _images(most: int) -> list[tuple[str, str, bool]]:
     held_out = (real / "held_out.txt").read_text().split()
     found = [("development", name, True) for name in DEVELOPMENT]
     for folder in sorted(each for each in real.iterdir() if each.is_dir()):
-        is_new = folder.name in held_out
-        if folder.name in INCOMPLETE:
+        if folder.name in INCOMPLETE or folder.name in held_out:
             continue
         with (folder / "split.csv").open() as file:
-            chosen = [
-                Path(row["file"]).stem
-                for row in csv.DictReader(file)
-                if is_new or row["split"] != "train"
-            ]
-        found += [(folder.name, name, is_new) for name in islice(chosen, most)]
+            rows = csv.DictReader(file)
+            chosen = [Path(row["file"]).stem for row in rows if row["split"] != "train"]
+        found += [(folder.name, name, False) for name in islice(chosen, most)]
     return found
 
 
