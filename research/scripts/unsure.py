@@ -3,8 +3,8 @@
 ``python research/scripts/unsure.py --development development`` finds all objects of the development
 set, whose sources no training has seen, and of validation images of all sources that are not held
 out, where all objects are labeled, five at least. It prints on how many of those with less than
-three quarters found, and on how many of the others, the sentence is said; and what the threshold
-that it names brings.
+three quarters found, and on how many of the others, the sentence is said, or that of another rule;
+and what the threshold that it names brings.
 """
 
 from __future__ import annotations
@@ -59,15 +59,18 @@ def main() -> None:
         added = len(more) - len(found)
         right = [int((each.max(1, initial=0) >= SAME).sum()) for each in (usual, all_met)]
         rows.append((is_new, share, said, step is not None, at_lowest, added, right[1] - right[0]))
-        print(f"{source} {name}: {share:.2f} found, {'said' if said else '-'}, "
+        told = "said" if said else "another step" if step else "-"
+        print(f"{source} {name}: {share:.2f} found, {told}, "
               f"{at_lowest:.2f} at the lowest threshold, {added} more, {rows[-1][-1]} right",
               flush=True)  # fmt: skip
-    print("| images | too few found: it is said | any step is said | enough found: it is said |")
+    print(
+        "| images | too few found: it is said | any step is | enough found: it is said | any is |"
+    )
     table = np.array(rows)
     for title, kept in (("all", table[:, 0] >= 0), ("of the development set", table[:, 0] == 1)):
         few, enough = (table[kept & (table[:, 1] < ENOUGH)], table[kept & (table[:, 1] >= ENOUGH)])
         counts = [f"{each[:, at].sum():.0f} of {len(each)}"
-                  for each, at in ((few, 2), (few, 3), (enough, 2))]  # fmt: skip
+                  for each, at in ((few, 2), (few, 3), (enough, 2), (enough, 3))]  # fmt: skip
         print(f"| {title} | {' | '.join(counts)} |")
         told = table[kept & (table[:, 2] == 1)]
         print(f"where it is said: found {told[:, 1].mean():.2f}, at the lowest threshold "

@@ -22,6 +22,7 @@ from napari_simmat.batch.record import read_record
 from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.cli import main
 from napari_simmat.engine.files.prompt_csv import write_points_csv
+from napari_simmat.engine.measuring.size_distribution import SizeDistribution
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.io.files import sha256_of
@@ -529,7 +530,7 @@ def test_nothing_found_names_the_next_step_in_command_and_report(folder, simmat)
     assert "What the model reads is 0 everywhere." in Path("both/simmat-report.html").read_text()
 
 
-def test_objects_left_out_as_unsure_are_told_in_command_and_report(folder, simmat):
+def test_objects_left_out_as_unsure_are_told(folder, simmat):
     tifffile.imwrite("a.tif", brick()[:200, :200])
     result = simmat("segment", "a.tif", "--output", "one", "--report")
     told = re.search(r"It is unsure of some \d+ more objects\.", result.err)
@@ -569,3 +570,7 @@ def test_the_report_shows_histograms_of_sizes_and_other_columns(folder, simmat):
     assert not {"label", "bbox_y0_px", "centroid_y_px"} & set(others)
     svg = re.search(r"<svg.*?</svg>", page, re.DOTALL)[0]
     assert sum(map(int, re.findall(r": (\d+)</title>", svg))) == len(rows)
+    diameters = [float(row["equivalent_diameter_px"]) for row in rows]
+    told = SizeDistribution.of(diameters, "px", 2).sentence
+    assert page.count(f"<p>{told}.</p>") == 1
+    assert "by volume" not in page

@@ -173,7 +173,7 @@ def test_everything_form_that_clicks_has_thresholds_of_clicks(qtbot, option, val
     assert (form.options.shown("quality"), form.options.shown("stability")) == wanted
 
 
-def test_everything_form_grays_what_the_way_of_finding_does_not_read(qtbot):
+def test_everything_form_grays_idle_settings(qtbot):
     form = EverythingForm()
     qtbot.addWidget(form)
     form.show_model(load_model("tiny").spec)

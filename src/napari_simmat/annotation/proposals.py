@@ -19,7 +19,7 @@ from napari_simmat.engine.coordinates import AxisOrder
 from napari_simmat.engine.everything.candidates import Instances, Unsure, masks_to_instances
 from napari_simmat.engine.everything.sifting import Sifted
 from napari_simmat.engine.masks import ObjectMask
-from napari_simmat.engine.object_kind import WORTHWHILE, ObjectKind, met_objects
+from napari_simmat.engine.object_kind import MIN_GROUND, WORTHWHILE, ObjectKind, met_objects
 from napari_simmat.engine.settings import BY_EXAMPLES
 from napari_simmat.progress import Job, Progress
 
@@ -35,7 +35,7 @@ EXPECTED_LOOKS = "Expected: the size ({side:.0f} pixels across) and looks of {ob
 EXPECTED_ALIKE = "Expected: objects like {objects}."
 LOOKED_FOR = "Looked for: {}."
 LIKE_OBJECTS = "what is like {}"
-MORE_GROUND = "Mark more ground to tell their looks, too."
+MORE_GROUND = f"Mark {MIN_GROUND} pixels of ground or more to tell their looks, too."
 BY_ITSELF = "It finds {met} of these {count} by itself."
 HARDLY = "Others like them will hardly be found: draw boxes around them."
 KNOWN = "{count} more {were} committed or rejected before."

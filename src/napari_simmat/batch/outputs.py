@@ -351,7 +351,7 @@ def with_kept_thumbnail(outcome: TaskOutcome, loaded: LoadedImage, spec: ModelSp
         inputs=spec.inputs,
         channel_axis=loaded.axis,
         channels=loaded.config.selection.channels,
-        names=loaded.channel_names,
+        channel_names=loaded.channel_names,
     )
     files = loaded.task.files
     if INSIDE in files.extras:

@@ -125,7 +125,7 @@ def _read_at(loaded: LoadedImage, stack: ChannelStack, shown: Window, side: int)
         inputs=stack.inputs,
         channel_axis=loaded.axis,
         channels=loaded.config.selection.channels,
-        names=loaded.channel_names,
+        channel_names=loaded.channel_names,
     )
     return _Drawn(_values(coarse), factors[fine[-1]])
 

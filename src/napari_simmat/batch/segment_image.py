@@ -188,7 +188,12 @@ def segment_loaded_job(
 
 
 def _better_model(loaded: LoadedImage, predictor: Predictor) -> str:
-    """As of `TaskOutcome`; of a stack the middle plane tells whether it is bright."""
+    """As of `TaskOutcome`; of a stack the middle plane tells whether it is bright.
+
+    A size that was stated says nothing of the instrument.
+    """
+    if loaded.config.selection.pixel_size is not None:
+        return ""
     rgb = loaded.is_rgb and loaded.image.data.dtype == np.uint8
     plane = tuple(size // 2 for size in loaded.shape[:-2])
     bright = rgb and SeenPlane.of(predictor.stack, plane).is_bright_field

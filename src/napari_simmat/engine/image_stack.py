@@ -203,7 +203,7 @@ def _check_dtype(array: Any, what: str) -> None:
 class StackOptions(TypedDict, total=False):
     """What `ChannelStack.build` takes besides array and channels."""
 
-    names: Sequence[str] | None
+    channel_names: Sequence[str] | None
     statistics: Statistics | None
     pixel_size: tuple[float, float] | None
     measured_on: Sequence[SampleBlock] | None
@@ -259,7 +259,7 @@ class ChannelStack:
         inputs: InputChannels,
         channel_axis: int | None = None,
         channels: Sequence[int | str] | None = None,
-        names: Sequence[str] | None = None,
+        channel_names: Sequence[str] | None = None,
         statistics: Statistics | None = None,
         pixel_size: tuple[float, float] | None = None,
         measured_on: Sequence[SampleBlock] | None = None,
@@ -275,7 +275,7 @@ class ChannelStack:
             The channels that the model reads, and their normalization.
         channel_axis
             The axis of a single array that holds channels; without it the array is one channel.
-        channels, names
+        channels, channel_names
             The user's selection (see `match_channels`), and names of the available channels.
         statistics
             Used instead of measuring, e.g. those of the whole stack for a part of it.
@@ -290,7 +290,7 @@ class ChannelStack:
             If this cannot be the model's input.
         """
         several = isinstance(array_or_arrays, (list, tuple))
-        names = None if names is None else tuple(str(name) for name in names)
+        names = None if channel_names is None else tuple(map(str, channel_names))
         if several:
             sources = _sources(array_or_arrays, channel_axis, names)
         else:
