@@ -80,6 +80,35 @@ def test_what_is_worth_saying_is_a_note_and_a_warning_in_the_log(discs, tmp_path
     assert [each.split(": ")[0] for each in told] == ["black.tif"]
 
 
+def test_results_of_arrays_are_saved_by_names_that_are_given(discs, tmp_path):
+    one = segment(discs, [(20, 20)], progress=False)
+    assert one.save(tmp_path)["labels"].name == "image_labels.tif"
+    files = one.save(tmp_path, "left", extras=["overlay"])
+    assert sorted(path.name for path in files.values()) == [
+        "left.json", "left_labels.tif", "left_objects.csv", "left_overlay.png",
+    ]  # fmt: skip
+    assert segment(discs, files["record"], progress=False).labels.any(), "it replays"
+    with pytest.raises(ValueError, match=r"left_labels\.tif exists already"):
+        one.save(tmp_path, "left")
+
+
+def test_plane_of_an_overlay_is_said(discs, tmp_path):
+    film = np.zeros((3, 2, *discs.shape), np.uint8)
+    film[:] = discs
+    found = segment(film, [(2, 1, 20, 20)], axes="TZYX", progress=False)
+    assert ", T=2, Z=1</p>" in found._repr_html_()
+    record = found.save(tmp_path, extras=["overlay"])["record"]
+    assert (
+        read_record(record)
+        .run["note"]
+        .endswith("The overlay shows T=2, Z=1, where most is labeled.")
+    )
+    flat = segment(discs, [(20, 20)], progress=False)
+    assert "T=" not in flat._repr_html_()
+    plain = flat.save(tmp_path, "flat", extras=["overlay"])["record"]
+    assert "overlay" not in read_record(plain).run.get("note", "")
+
+
 def test_prompts_are_clicks_boxes_dicts_and_labels(discs):
     click = segment(discs, [(20, 20)], progress=False).labels
     for given in ([{"points": [(20, 20)]}], np.array([[20, 20]]), [np.array([20, 20])]):

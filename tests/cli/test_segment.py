@@ -315,7 +315,7 @@ def test_segment_dry_run_says_what_the_run_refuses(images, simmat):
     assert names == ["b.tif", "c.tif", "d.tif", "e.tif"]
     assert not Path("out").exists()
     listed = simmat(*words("--dry-run")).err.replace("\n", " ")
-    assert "there are 5 channels. Choose three of them" in listed
+    assert "there are 5 channels. Choose one for all three, e.g. --channels" in listed
     run = simmat(*words("--json"))
     refused = {one["image"]: one["error"] for one in run.json["files"] if "error" in one}
     assert dry.json["problems"] == refused
@@ -538,6 +538,18 @@ def test_objects_left_out_as_unsure_are_told(folder, simmat):
     assert "Try --auto.quality 0.3, or teach it five objects" in result.err
     assert told[0] in Path("one/simmat-report.html").read_text()
     assert "unsure" not in simmat("segment", "a.tif", "--output", "by", "--auto.by", "clicks").err
+
+
+def test_channel_that_shows_most_is_named_to_be_given(folder, simmat):
+    dim, bright = np.full((90, 130), 7, np.uint8), coins()[:90, :130]
+    names = {"axes": "CYX", "Channel": {"Name": ["GFP", "DAPI"]}}
+    tifffile.imwrite("two.ome.tif", np.stack([dim, bright]), ome=True, metadata=names)
+    refused = simmat("segment", "two.ome.tif", "--output", "out")
+    assert refused.status == 1
+    assert "2 channels (GFP, DAPI)" in refused.err
+    option = re.search(r"e\.g\. (--channels \w+), where \w+ shows most", refused.err)[1].split()
+    assert option == ["--channels", "DAPI"]
+    assert simmat("segment", "two.ome.tif", "--output", "out", *option).status == 0
 
 
 def test_options_without_effect_are_told_once(folder, simmat):

@@ -289,7 +289,7 @@ def test_channel_stack_of_rgba_drops_alpha_and_says_so(caplog):
     stack = ChannelStack.build(image, channel_axis=-1, inputs=SAM)
     assert np.array_equal(stack.normalized(), image[..., :3].transpose(2, 0, 1))
     assert "alpha channel is left out" in caplog.text
-    with pytest.raises(ValueError, match="there are 4 channels\\. Choose three"):
+    with pytest.raises(ValueError, match="there are 4 channels\\. Choose one"):
         ChannelStack.build(image.transpose(2, 0, 1), channel_axis=0, inputs=SAM)
 
 

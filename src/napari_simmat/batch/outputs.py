@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from napari_simmat import __version__
 from napari_simmat.batch.loaded_image import LoadedImage
-from napari_simmat.batch.overlays import overlay, small_overlay, thumbnail
+from napari_simmat.batch.overlays import overlay, overlay_plane, small_overlay, thumbnail
 from napari_simmat.batch.plan import INSIDE, SPATIAL, OutputFiles
 from napari_simmat.batch.record import Record, read_record
 from napari_simmat.batch.segment_image import SegmentedImage, TaskOutcome
@@ -66,6 +66,7 @@ CLASSES = "_classes.tif"
 """End of the name of the image of classes, which is in the format of the labels."""
 CERTAINTY = "class_certainty"
 """Column of tables with classes that the program gave; empty for those by hand."""
+OVERLAY_SHOWS = "The overlay shows {}, where most is labeled."
 
 
 def write_result(segmented: SegmentedImage) -> TaskOutcome:
@@ -79,6 +80,10 @@ def write_result(segmented: SegmentedImage) -> TaskOutcome:
         # The picture comes first, since writing moves labels that are in a file.
         in_parts = _is_in_parts(segmented)
         labels = segmented.volume.labels
+        loaded = segmented.loaded
+        if "overlay" in loaded.task.files.extras and (shown := overlay_plane(loaded.axes, labels)):
+            note = f"{segmented.note} {OVERLAY_SHOWS.format(shown)}".lstrip()
+            segmented = replace(segmented, note=note)
         small = small_overlay(segmented.loaded, segmented.stack, labels, in_parts=in_parts)
         table = _write_files(segmented, begun)
         remove(segmented.loaded.task.files.journal)

@@ -42,7 +42,7 @@ from napari_simmat.batch.loaded_image import (
 )
 from napari_simmat.batch.nested import inner_plan, refuse_nested, segment_nested_job
 from napari_simmat.batch.outputs import MeasuredObjects, object_table, record_of, write_result
-from napari_simmat.batch.overlays import overlay
+from napari_simmat.batch.overlays import overlay, overlay_plane
 from napari_simmat.batch.plan import (
     ExistingPolicy,
     OutputFiles,
@@ -140,14 +140,19 @@ class Segmentation:
         return overlay(found.loaded, found.stack, self.labels, self.objects, in_parts=False)
 
     def save(
-        self, folder: Path | str, *, extras: Sequence[str] = (), overwrite: bool = False
+        self,
+        folder: Path | str,
+        stem: str = "",
+        *,
+        extras: Sequence[str] = (),
+        overwrite: bool = False,
     ) -> dict[str, Path]:
         """Write what `simmat segment` writes: labels, table and record.
 
         Parameters
         ----------
-        folder
-            For the files, whose names begin with the image's.
+        folder, stem
+            Where, and how all names begin; by default with the image's name, of an array "image".
         extras
             More of them: ``"overlay"``, ``"coco"``, ``"geojson"``, ``"rois"``, ``"parquet"``, ...
         overwrite
@@ -164,7 +169,7 @@ class Segmentation:
         """
         segmented = self._segmented
         loaded = segmented.loaded
-        files = OutputFiles.of(loaded.task.image, Path(folder).expanduser(), extras)
+        files = OutputFiles.of(loaded.task.image, Path(folder).expanduser(), extras, stem)
         for path in files:
             if path.exists() and not overwrite:
                 raise ValueError(EXISTS.format(path))
@@ -186,7 +191,9 @@ class Segmentation:
 
     def _repr_html_(self) -> str:
         """For notebooks: the picture and the first rows of the table."""
-        return _as_html(repr(self), self.overlay, self.objects, self.columns)
+        plane = overlay_plane(self.axes, self.labels)
+        title = f"{self!r}{plane and f', {plane}'}"
+        return _as_html(title, self.overlay, self.objects, self.columns)
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from napari_simmat._text import format_shape
 from napari_simmat.engine.channels.matching import GAP, match_channels
+from napari_simmat.engine.channels.ranking import rank_channels_job
 from napari_simmat.engine.coordinates import InputTransform, square_pixel_shape
 from napari_simmat.engine.normalization import (
     MeasuredChannel,
@@ -41,6 +42,8 @@ LOOKS_LIKE_CHANNELS = (
     "colors, give channel_axis=-1."
 )
 Index = tuple[int, ...]
+_LOOKED_AT = 1024
+"""Rows and columns of which it is seen which channel shows most."""
 FULL_SLICE = slice(None)
 STRIP = 2**22
 """Values of a plane that are normalized at once before they are resized."""
@@ -301,7 +304,14 @@ class ChannelStack:
         available = len(sources) if several else sources[0].n_channels
         last = not several and channel_axis is not None
         last = last and sources[0].channel_axis == len(sources[0].shape)
-        selection = match_channels(available, inputs, names=names, channels=channels, rgba=last)
+        selection = match_channels(
+            available,
+            inputs,
+            names=names,
+            channels=channels,
+            rgba=last,
+            clearest=lambda: _clearest(sources),
+        )
         chosen = tuple(
             inputs.names[n] if i == GAP else str(i) if names is None else names[i]
             for n, i in enumerate(selection)
@@ -522,6 +532,20 @@ def _sources(
     ]
     check_one_shape(called, [source.shape for source in sources])
     return sources
+
+
+def _clearest(sources: Sequence[ArraySource]) -> int:
+    """Which channel shows most, in the middle of the middle plane."""
+    shape = sources[0].shape
+    plane = tuple(size // 2 for size in shape[:-2])
+    starts = [max(0, (size - _LOOKED_AT) // 2) for size in shape[-2:]]
+    rows, columns = (slice(start, start + _LOOKED_AT) for start in starts)
+    planes = [
+        plane_of_channel
+        for each in sources
+        for plane_of_channel in each.read(range(each.n_channels), plane, rows, columns)
+    ]
+    return finish(rank_channels_job(np.stack(planes)))[0].number
 
 
 def check_one_shape(called: Sequence[str], shapes: Sequence[tuple[int, ...]]) -> None:
