@@ -586,3 +586,7 @@ def test_the_report_shows_histograms_of_sizes_and_other_columns(folder, simmat):
     told = SizeDistribution.of(diameters, "px", 2).sentence
     assert page.count(f"<p>{told}.</p>") == 1
     assert "by volume" not in page
+    sized = "--pixel-size", "0.5", "--unit", "um"
+    assert simmat("segment", "a.tif", "--output", "sized", *sized, "--report").status == 0
+    [told] = re.findall(r"<p>(D10 [^<]+)</p>", Path("sized/simmat-report.html").read_text("utf-8"))
+    assert told.endswith("um by area.")

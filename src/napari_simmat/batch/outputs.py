@@ -96,6 +96,7 @@ def write_result(segmented: SegmentedImage) -> TaskOutcome:
         hidden = sorted(
             {m.label for m in volume.masks} - {int(str(r["label"])) for r in table.rows}
         )
+    reference = segmented.loaded.image.reference
     return TaskOutcome(
         segmented.loaded.task,
         "written",
@@ -104,7 +105,7 @@ def write_result(segmented: SegmentedImage) -> TaskOutcome:
         seconds=time.monotonic() - begun,
         note=segmented.note,
         thumbnail=thumbnail(small),
-        is_in_pixels=segmented.loaded.image.reference.of("X") is None,
+        is_in_pixels=reference.of("X") is None and not reference.sky,
         better_model=segmented.better_model,
     )
 

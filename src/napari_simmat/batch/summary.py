@@ -297,9 +297,20 @@ class _ShownColumns:
             yield "</details>\n"
 
     def _distributions(self) -> Iterator[SizeDistribution]:
-        """D10, D50 and D90 in each unit; of flat objects and of volumes, if there are both."""
+        """D10, D50 and D90 in each unit; of flat objects and of volumes, if there are both.
+
+        In pixels only if some objects have no other unit.
+        """
         for (name, axes), diameters in self._diameters.items():
-            found = SizeDistribution.of(diameters, name.removeprefix(_DIAMETER), axes)
+            unit = name.removeprefix(_DIAMETER)
+            with_unit = sum(
+                len(each)
+                for (other, number), each in self._diameters.items()
+                if number == axes and not other.endswith("_px")
+            )
+            if unit == "px" and with_unit >= len(diameters):
+                continue
+            found = SizeDistribution.of(diameters, unit, axes)
             if found is not None:
                 yield found
 
