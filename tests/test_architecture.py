@@ -1,6 +1,7 @@
 """What is imported is declared, and importing the package is free; the linter checks the layers."""
 
 import ast
+import inspect
 import re
 import subprocess
 import sys
@@ -13,6 +14,9 @@ from pathlib import Path
 import pytest
 import tifffile
 
+import napari_simmat
+from napari_simmat.annotation.session_image import SessionImage
+from napari_simmat.engine.image_stack import StackOptions
 from tests.widgets.scenes import gray
 
 PACKAGE = "napari_simmat"
@@ -143,6 +147,18 @@ def test_public_name_is_listed_and_resolves(name):
 
     assert name in dir(napari_simmat)
     assert getattr(napari_simmat, name).__module__.startswith(PACKAGE)
+
+
+def test_names_of_channels_have_one_name_in_python():
+    """`channel_names`, wherever an image is given; `channels` are those that a model reads."""
+    given = napari_simmat.Predictor.set_image, napari_simmat.learn_objects, SessionImage.of
+    assert "channel_names" in StackOptions.__annotations__
+    assert "names" not in StackOptions.__annotations__
+    calls = [*given, *(getattr(napari_simmat, name) for name in ("segment", "learn", "evaluate"))]
+    for call in (*calls, napari_simmat.train):
+        parameters = inspect.signature(call).parameters
+        assert "names" not in parameters, call
+        assert "channel_names" in parameters or "more" in parameters, call
 
 
 def test_unknown_name_raises_attribute_error():

@@ -261,7 +261,7 @@ def by_learning(given: Given) -> Labels:
         own.image.arrays,
         given.taught,
         own.image.channel_axis,
-        names=own.image.channel_names,
+        channel_names=own.image.channel_names,
         config=FewShotConfig(seed=SEED),
         device="cpu",
     )

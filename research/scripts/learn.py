@@ -153,7 +153,7 @@ def opened(model: Model, image: LabeledImage) -> Predictor:
     job = predictor.open_image_job(
         image.arrays,
         channel_axis=image.channel_axis,
-        names=image.channel_names,
+        channel_names=image.channel_names,
         channels=None if image.available <= 3 else [0, 1, 2],
     )
     finish(job)

@@ -23,7 +23,7 @@ from napari_simmat.batch import segmentation
 from napari_simmat.batch.record import read_record
 from napari_simmat.batch.segmentation import ALL_OBJECTS
 from napari_simmat.cli import main
-from napari_simmat.engine.settings import LinkSettings, PropagationSettings
+from napari_simmat.engine.settings import AutomaticSettings, LinkSettings, PropagationSettings
 from napari_simmat.engine.table_settings import TableSettings
 from tests.drawn_series import draw_series
 
@@ -64,6 +64,50 @@ def test_segment_gives_what_the_command_writes(discs, tmp_path):
     replayed = segment(path, tmp_path / "out" / "a.json", progress=False)
     assert np.array_equal(replayed.labels, written)
     assert replayed.record.request == recorded
+
+
+def test_what_is_worth_saying_is_a_note_and_a_warning_in_the_log(discs, tmp_path, caplog):
+    black = np.zeros_like(discs)
+    found = segment(black, progress=False, automatic=AutomaticSettings(second_look=True))
+    assert found.note.startswith("What the model reads is 0 everywhere.")
+    assert "--auto.second-look: without effect" in found.note
+    assert f"image: {found.note}" in caplog.messages
+    caplog.clear()
+    assert segment(discs, [(20, 20)], progress=False).note == ""
+    assert not caplog.messages
+    tifffile.imwrite(tmp_path / "black.tif", black)
+    segment_folder(tmp_path, tmp_path / "out", progress=False)
+    told = [each for each in caplog.messages if not each.startswith("Channel 0 is constant")]
+    assert [each.split(": ")[0] for each in told] == ["black.tif"]
+
+
+def test_results_of_arrays_are_saved_by_names_that_are_given(discs, tmp_path):
+    one = segment(discs, [(20, 20)], progress=False)
+    assert one.save(tmp_path)["labels"].name == "image_labels.tif"
+    files = one.save(tmp_path, "left", extras=["overlay"])
+    assert sorted(path.name for path in files.values()) == [
+        "left.json", "left_labels.tif", "left_objects.csv", "left_overlay.png",
+    ]  # fmt: skip
+    assert segment(discs, files["record"], progress=False).labels.any(), "it replays"
+    with pytest.raises(ValueError, match=r"left_labels\.tif exists already"):
+        one.save(tmp_path, "left")
+
+
+def test_plane_of_an_overlay_is_said(discs, tmp_path):
+    film = np.zeros((3, 2, *discs.shape), np.uint8)
+    film[:] = discs
+    found = segment(film, [(2, 1, 20, 20)], axes="TZYX", progress=False)
+    assert ", T=2, Z=1</p>" in found._repr_html_()
+    record = found.save(tmp_path, extras=["overlay"])["record"]
+    assert (
+        read_record(record)
+        .run["note"]
+        .endswith("The overlay shows T=2, Z=1, where most is labeled.")
+    )
+    flat = segment(discs, [(20, 20)], progress=False)
+    assert "T=" not in flat._repr_html_()
+    plain = flat.save(tmp_path, "flat", extras=["overlay"])["record"]
+    assert "overlay" not in read_record(plain).run.get("note", "")
 
 
 def test_prompts_are_clicks_boxes_dicts_and_labels(discs):

@@ -63,6 +63,7 @@ def test_who_chose_another_model_is_told_of_none():
 
 def test_size_license_and_way_are_told():
     sentence = download_sentence("vit_b_lm")
-    assert "vit_b_lm (419 MB, license CC-BY-4.0), for cells and nuclei" in sentence
+    assert sentence.startswith("For cells and nuclei in fluorescence")
+    assert "there is vit_b_lm (419 MB, license CC-BY-4.0), which is not here." in sentence
     assert sentence.endswith("`simmat models fetch vit_b_lm` downloads it.")
     assert download_sentence("vit_b_lm", BY_WINDOW).endswith("to download it.")

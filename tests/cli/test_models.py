@@ -110,6 +110,7 @@ def test_models_teach_finds_objects_of_the_kind(lesson, simmat):
     result = simmat(*words, "coins", "--ground", "ground.tif", "--json")
     assert result.status == 0, result.err
     assert result.json["name"] == "coins"
+    assert "ground" not in result.err, "much was marked, and the decoder learns from it"
     assert read_spec(result.json["path"]).kind.decoder
     # Of the labels one is on the ground, one is less than half of its coin, one more than half.
     assert result.json["labeled"] == 3
@@ -148,4 +149,5 @@ def test_models_teach_refuses_in_a_sentence(lesson, simmat):
     nothing = simmat("models", "teach", "a.tif", "--labels", "none.tif", "--name", "x")
     assert "none.tif holds no object" in nothing.err
     little = simmat(*words, "few", "--ground", "none.tif")
-    assert "none.tif marks too little ground" in little.err
+    assert "none.tif marks 0 pixels of ground beside the objects" in little.err
+    assert "Mark 30 at least, more than 2 from any object." in little.err

@@ -15,13 +15,14 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
-from skimage.data import coins
+from skimage.data import brick, coins
 
 from napari_simmat._text import CANCELED, CANCELED_MESSAGE
 from napari_simmat.batch.record import read_record
 from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.cli import main
 from napari_simmat.engine.files.prompt_csv import write_points_csv
+from napari_simmat.engine.measuring.size_distribution import SizeDistribution
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.io.files import sha256_of
@@ -314,7 +315,7 @@ def test_segment_dry_run_says_what_the_run_refuses(images, simmat):
     assert names == ["b.tif", "c.tif", "d.tif", "e.tif"]
     assert not Path("out").exists()
     listed = simmat(*words("--dry-run")).err.replace("\n", " ")
-    assert "there are 5 channels. Choose three of them" in listed
+    assert "there are 5 channels. Choose one for all three, e.g. --channels" in listed
     run = simmat(*words("--json"))
     refused = {one["image"]: one["error"] for one in run.json["files"] if "error" in one}
     assert dry.json["problems"] == refused
@@ -529,6 +530,38 @@ def test_nothing_found_names_the_next_step_in_command_and_report(folder, simmat)
     assert "What the model reads is 0 everywhere." in Path("both/simmat-report.html").read_text()
 
 
+def test_objects_left_out_as_unsure_are_told(folder, simmat):
+    tifffile.imwrite("a.tif", brick()[:200, :200])
+    result = simmat("segment", "a.tif", "--output", "one", "--report")
+    told = re.search(r"It is unsure of some \d+ more objects\.", result.err)
+    assert told, result.err
+    assert "Try --auto.quality 0.3, or teach it five objects" in result.err
+    assert told[0] in Path("one/simmat-report.html").read_text()
+    assert "unsure" not in simmat("segment", "a.tif", "--output", "by", "--auto.by", "clicks").err
+
+
+def test_channel_that_shows_most_is_named_to_be_given(folder, simmat):
+    dim, bright = np.full((90, 130), 7, np.uint8), coins()[:90, :130]
+    names = {"axes": "CYX", "Channel": {"Name": ["GFP", "DAPI"]}}
+    tifffile.imwrite("two.ome.tif", np.stack([dim, bright]), ome=True, metadata=names)
+    refused = simmat("segment", "two.ome.tif", "--output", "out")
+    assert refused.status == 1
+    assert "2 channels (GFP, DAPI)" in refused.err
+    option = re.search(r"e\.g\. (--channels \w+), where \w+ shows most", refused.err)[1].split()
+    assert option == ["--channels", "DAPI"]
+    assert simmat("segment", "two.ome.tif", "--output", "out", *option).status == 0
+
+
+def test_options_without_effect_are_told_once(folder, simmat):
+    tifffile.imwrite("b.tif", coins()[90:180, :130])
+    words = "segment", "a.tif", "b.tif", "--output", "out", "--auto.second-look"
+    told = "--auto.second-look: without effect where a decoder finds the objects"
+    assert simmat(*words, "--dry-run").err.count(told) == 1
+    assert simmat(*words).err.count(told) == 1
+    clicks = simmat(*words, "--auto.by", "clicks", "--auto.points-per-side", "4", "--overwrite")
+    assert "without effect" not in clicks.err
+
+
 def test_a_model_made_for_the_image_is_named_and_not_fetched(folder, simmat):
     size = {"PhysicalSizeX": 0.3, "PhysicalSizeXUnit": "um"}
     size |= {"PhysicalSizeY": 0.3, "PhysicalSizeYUnit": "um"}
@@ -549,3 +582,11 @@ def test_the_report_shows_histograms_of_sizes_and_other_columns(folder, simmat):
     assert not {"label", "bbox_y0_px", "centroid_y_px"} & set(others)
     svg = re.search(r"<svg.*?</svg>", page, re.DOTALL)[0]
     assert sum(map(int, re.findall(r": (\d+)</title>", svg))) == len(rows)
+    diameters = [float(row["equivalent_diameter_px"]) for row in rows]
+    told = SizeDistribution.of(diameters, "px", 2).sentence
+    assert page.count(f"<p>{told}.</p>") == 1
+    assert "by volume" not in page
+    sized = "--pixel-size", "0.5", "--unit", "um"
+    assert simmat("segment", "a.tif", "--output", "sized", *sized, "--report").status == 0
+    [told] = re.findall(r"<p>(D10 [^<]+)</p>", Path("sized/simmat-report.html").read_text("utf-8"))
+    assert told.endswith("um by area.")

@@ -18,7 +18,7 @@ def bar():
     image[1, 30:42, 10:115] += 120
     image[2] = 50
     predictor = Predictor(load_model("tiny"), "cpu")
-    predictor.set_image(image, 0, names=("noise", "bar", "flat"))
+    predictor.set_image(image, 0, channel_names=("noise", "bar", "flat"))
     return predictor, Prompt(points=((36.0, 20.0),), labels=(1,))
 
 

@@ -27,10 +27,10 @@ class Thresholder:
         self.stack = self
 
     def set_image_job(
-        self, array, _axis=None, _channels=None, plane=None, *, names=None, pixel_size=None
+        self, array, _axis=None, _channels=None, plane=None, *, channel_names=None, pixel_size=None
     ):
         self.image, self.shape = np.asarray(array), array.shape
-        self.names, self.pixel_size = names, pixel_size
+        self.names, self.pixel_size = channel_names, pixel_size
         yield from self.set_plane_job(plane)
 
     def set_plane_job(self, plane):
@@ -171,8 +171,8 @@ def test_evaluate_job_auto_matches_all_objects(labeled, tmp_path, monkeypatch):
     """Of `a` the larger square and something in the corner are found, of `b` nothing."""
 
     class Opening(Thresholder):
-        def open_image_job(self, array, *_, names=None, pixel_size=None):
-            assert (names, pixel_size) == (None, None)
+        def open_image_job(self, array, *_, channel_names=None, pixel_size=None):
+            assert (channel_names, pixel_size) == (None, None)
             self.image = np.asarray(array)
             yield from ()
 

@@ -251,13 +251,15 @@ def test_learning_takes_live_channels_and_names_dead_ones(base, tmp_path):
     assert found.sentence.endswith(LEFT_OUT.format("empty, broken, faulty pixels"))
     found.checkpoint.save(tmp_path / "kept.safetensors")
     predictor = Predictor(load_model(tmp_path / "kept.safetensors"), "cpu")
-    predictor.set_image(plane.values, 0, names=names)
+    predictor.set_image(plane.values, 0, channel_names=names)
     assert predictor.predict(points=[(15, 15)]).mask.shape == (96, 96)
 
 
 def finish_learning(base: Model, plane: AnnotatedPlane, names: tuple[str, ...]) -> FewShotResult:
     labels = plane.labels
-    return learn_objects(base, plane.values, labels, 0, names=names, config=SHORT, device="cpu")
+    return learn_objects(
+        base, plane.values, labels, 0, channel_names=names, config=SHORT, device="cpu"
+    )
 
 
 def test_separating_channels_show_the_objects_best():

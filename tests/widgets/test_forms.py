@@ -17,8 +17,10 @@ from napari_simmat.batch.options import (
     SeriesOptions,
 )
 from napari_simmat.checkpoints.catalog import sam_spec
+from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.engine.settings import SAM_THRESHOLDS, WORDS_THRESHOLDS, AutomaticSettings
 from napari_simmat.training.config import TrainConfig
+from napari_simmat.widgets import forms
 from napari_simmat.widgets.batch.request import BatchRequest
 from napari_simmat.widgets.forms import (
     EverythingForm,
@@ -169,6 +171,32 @@ def test_everything_form_that_clicks_has_thresholds_of_clicks(qtbot, option, val
     form.options[option].setValue(value)
     wanted = AutomaticSettings(**{option: value}).for_model(SAM).thresholds
     assert (form.options.shown("quality"), form.options.shown("stability")) == wanted
+
+
+def test_everything_form_grays_idle_settings(qtbot):
+    form = EverythingForm()
+    qtbot.addWidget(form)
+    form.show_model(load_model("tiny").spec)
+
+    def grayed():
+        return {name for name in forms.FORM_SETTINGS if not form.options[name].isEnabled()} - {
+            "words"
+        }
+
+    decoder = {"second_look", "stability", "agreement", "maxima_distance"}
+    assert grayed() == decoder
+    by = form.options["by"]
+    by.setCurrentIndex(by.findText("clicks"))
+    assert grayed() == {"maxima_distance"}
+    by.setCurrentIndex(by.findData("auto"))
+    assert grayed() == decoder
+    seeds = form.options["seeds"]
+    seeds.setCurrentIndex(seeds.findText("at bright spots"))
+    assert grayed() == {"points_per_side", "crop_layers", "second_look"}
+    seeds.setCurrentIndex(seeds.findText("on a grid"))
+    form.show_seeded(True)
+    assert not {"stability", "agreement", "quality"} & grayed()
+    assert "second_look" in grayed()
 
 
 def test_everything_form_value_reads_back(qtbot):

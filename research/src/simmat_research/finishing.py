@@ -422,7 +422,7 @@ class Setting(NamedTuple):
             predictor.set_image(
                 image.arrays,
                 channel_axis=image.channel_axis,
-                names=image.channel_names,
+                channel_names=image.channel_names,
                 channels=channels,
             )
         return predictor
@@ -481,7 +481,7 @@ def by_learning(setting: Setting) -> Offer:
             image.arrays,
             made,
             image.channel_axis,
-            names=image.channel_names,
+            channel_names=image.channel_names,
             config=FewShotConfig(seed=user.seed),
             device="cpu",
         )

@@ -510,7 +510,7 @@ class InferenceService:
         statistics = yield from self._measure(image)
         yield from predictor.open_image_job(
             image.arrays,
-            names=image.names,
+            channel_names=image.names,
             statistics=statistics,
             pixel_size=image.pixel_size,
         )
@@ -521,7 +521,9 @@ class InferenceService:
         model, whole = self.predictor.model, image.usual
         key = (model.fingerprint, *whole.token)
         if key not in self._statistics:
-            stack = ChannelStack.build(whole.arrays, inputs=model.spec.inputs, names=whole.names)
+            stack = ChannelStack.build(
+                whole.arrays, inputs=model.spec.inputs, channel_names=whole.names
+            )
             self._statistics[key] = yield from stack.measure_job()
         return self._statistics[key]
 

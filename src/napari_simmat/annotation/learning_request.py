@@ -208,5 +208,7 @@ def _channels(
     if request.all_channels and start is None:
         return live_stack(image.all_arrays, image.names or (), spec.normalization, size)
     inputs = spec.inputs if start is None or not request.all_channels else start.inputs
-    stack = ChannelStack.build(image.arrays, inputs=inputs, names=image.names, pixel_size=size)
+    stack = ChannelStack.build(
+        image.arrays, inputs=inputs, channel_names=image.names, pixel_size=size
+    )
     return stack, ()

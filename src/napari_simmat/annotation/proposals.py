@@ -16,10 +16,10 @@ from napari_simmat.annotation.lesson import Lesson
 from napari_simmat.annotation.predictions import PredictionRequest, Subject
 from napari_simmat.annotation.prompt_state import Plane
 from napari_simmat.engine.coordinates import AxisOrder
-from napari_simmat.engine.everything.candidates import Instances, masks_to_instances
+from napari_simmat.engine.everything.candidates import Instances, Unsure, masks_to_instances
 from napari_simmat.engine.everything.sifting import Sifted
 from napari_simmat.engine.masks import ObjectMask
-from napari_simmat.engine.object_kind import WORTHWHILE, ObjectKind, met_objects
+from napari_simmat.engine.object_kind import MIN_GROUND, WORTHWHILE, ObjectKind, met_objects
 from napari_simmat.engine.settings import BY_EXAMPLES
 from napari_simmat.progress import Job, Progress
 
@@ -35,7 +35,7 @@ EXPECTED_LOOKS = "Expected: the size ({side:.0f} pixels across) and looks of {ob
 EXPECTED_ALIKE = "Expected: objects like {objects}."
 LOOKED_FOR = "Looked for: {}."
 LIKE_OBJECTS = "what is like {}"
-MORE_GROUND = "Mark more ground to tell their looks, too."
+MORE_GROUND = f"Mark {MIN_GROUND} pixels of ground or more to tell their looks, too."
 BY_ITSELF = "It finds {met} of these {count} by itself."
 HARDLY = "Others like them will hardly be found: draw boxes around them."
 KNOWN = "{count} more {were} committed or rejected before."
@@ -145,7 +145,9 @@ def _next_step(
     if proposals.seen is None or proposals.order:
         return ""
     there = instances.labels if known.committed is None else instances.labels + known.committed
-    step = proposals.seen.next_step(there, settings)
+    # After committed objects have taught it, the status line says how many of them it finds.
+    unsure = Unsure() if proposals.expected else instances.unsure
+    step = proposals.seen.next_step(there, settings, unsure)
     filtered = not len(instances) and proposals.candidates
     return "" if step is None or (step.shows_one and filtered) else step.in_controls
 

@@ -65,7 +65,7 @@ class SessionImage:
         array: Any,
         *,
         channel_axis: int | None = None,
-        names: Sequence[str] | None = None,
+        channel_names: Sequence[str] | None = None,
         pixel_size: tuple[float, float] | None = None,
         name: str = "image",
     ) -> SessionImage:
@@ -75,7 +75,7 @@ class SessionImage:
         ----------
         array
             (..., Y, X), numpy, dask or alike.
-        channel_axis, names
+        channel_axis, channel_names
             The axis that holds channels, and their names; by default there is one channel.
         pixel_size
             Height and width of a pixel in any unit; None if square or unknown.
@@ -86,7 +86,7 @@ class SessionImage:
         if channel_axis is not None:
             at = channel_axis % array.ndim
             axes = f"{axes[:at]}C{axes[at:]}"
-        named = None if names is None else tuple(names)
+        named = None if channel_names is None else tuple(channel_names)
         file = ImageFile(Path(name), array, axes, named)
         image = cls._of(file, ChannelSelection(), name)
         return replace(image, value=replace(image.value, pixel_size=pixel_size))

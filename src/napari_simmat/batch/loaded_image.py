@@ -197,7 +197,7 @@ class OpenedImage:
             "array": self.image.data,
             "channel_axis": self.axis,
             "channels": self.channels,
-            "names": self.channel_names,
+            "channel_names": self.channel_names,
             "pixel_size": self.image.pixel_size,
         }
 

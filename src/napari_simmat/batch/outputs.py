@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from napari_simmat import __version__
 from napari_simmat.batch.loaded_image import LoadedImage
-from napari_simmat.batch.overlays import overlay, small_overlay, thumbnail
+from napari_simmat.batch.overlays import overlay, overlay_plane, small_overlay, thumbnail
 from napari_simmat.batch.plan import INSIDE, SPATIAL, OutputFiles
 from napari_simmat.batch.record import Record, read_record
 from napari_simmat.batch.segment_image import SegmentedImage, TaskOutcome
@@ -66,6 +66,7 @@ CLASSES = "_classes.tif"
 """End of the name of the image of classes, which is in the format of the labels."""
 CERTAINTY = "class_certainty"
 """Column of tables with classes that the program gave; empty for those by hand."""
+OVERLAY_SHOWS = "The overlay shows {}, where most is labeled."
 
 
 def write_result(segmented: SegmentedImage) -> TaskOutcome:
@@ -79,6 +80,10 @@ def write_result(segmented: SegmentedImage) -> TaskOutcome:
         # The picture comes first, since writing moves labels that are in a file.
         in_parts = _is_in_parts(segmented)
         labels = segmented.volume.labels
+        loaded = segmented.loaded
+        if "overlay" in loaded.task.files.extras and (shown := overlay_plane(loaded.axes, labels)):
+            note = f"{segmented.note} {OVERLAY_SHOWS.format(shown)}".lstrip()
+            segmented = replace(segmented, note=note)
         small = small_overlay(segmented.loaded, segmented.stack, labels, in_parts=in_parts)
         table = _write_files(segmented, begun)
         remove(segmented.loaded.task.files.journal)
@@ -91,6 +96,7 @@ def write_result(segmented: SegmentedImage) -> TaskOutcome:
         hidden = sorted(
             {m.label for m in volume.masks} - {int(str(r["label"])) for r in table.rows}
         )
+    reference = segmented.loaded.image.reference
     return TaskOutcome(
         segmented.loaded.task,
         "written",
@@ -99,7 +105,7 @@ def write_result(segmented: SegmentedImage) -> TaskOutcome:
         seconds=time.monotonic() - begun,
         note=segmented.note,
         thumbnail=thumbnail(small),
-        is_in_pixels=segmented.loaded.image.reference.of("X") is None,
+        is_in_pixels=reference.of("X") is None and not reference.sky,
         better_model=segmented.better_model,
     )
 
@@ -351,7 +357,7 @@ def with_kept_thumbnail(outcome: TaskOutcome, loaded: LoadedImage, spec: ModelSp
         inputs=spec.inputs,
         channel_axis=loaded.axis,
         channels=loaded.config.selection.channels,
-        names=loaded.channel_names,
+        channel_names=loaded.channel_names,
     )
     files = loaded.task.files
     if INSIDE in files.extras:

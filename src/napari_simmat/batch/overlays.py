@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from napari_simmat.batch.loaded_image import LoadedImage
 from napari_simmat.engine.drawing import (
     OVERVIEW_SIDE,
+    fullest,
     fullest_plane,
     overview,
     sample_windows,
@@ -60,6 +61,21 @@ def overlay(
     centers = np.array([[row[f"centroid_{a}_px"] for a in "yx"] for row in rows], np.float64)
     samples = sample_windows(shown, picture.shape[:2], centers.reshape(-1, 2))
     return with_samples(picture, shown, labels, _values(stack), samples)
+
+
+def overlay_plane(axes: str, labels: Any) -> str:
+    """Which plane of a stack `overlay` shows, e.g. ``"T=0, Z=4"``; empty for a single plane.
+
+    Parameters
+    ----------
+    axes
+        A letter for each axis of the labels.
+    labels
+        (..., Y, X).
+    """
+    if all(size == 1 for size in labels.shape[:-2]):
+        return ""
+    return ", ".join(f"{letter}={n}" for letter, n in zip(axes, fullest(labels), strict=False))
 
 
 def small_overlay(
@@ -125,7 +141,7 @@ def _read_at(loaded: LoadedImage, stack: ChannelStack, shown: Window, side: int)
         inputs=stack.inputs,
         channel_axis=loaded.axis,
         channels=loaded.config.selection.channels,
-        names=loaded.channel_names,
+        channel_names=loaded.channel_names,
     )
     return _Drawn(_values(coarse), factors[fine[-1]])
 

@@ -139,8 +139,10 @@ class OutputFiles:
     extras: Mapping[str, Path] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, image: Path, folder: Path, extras: Sequence[str] = ()) -> OutputFiles:
-        """Name the outputs of `image` in `folder` after the image's stem.
+    def of(
+        cls, image: Path, folder: Path, extras: Sequence[str] = (), stem: str = ""
+    ) -> OutputFiles:
+        """Name the outputs of `image` in `folder`.
 
         Parameters
         ----------
@@ -148,8 +150,10 @@ class OutputFiles:
             The image, and the folder of its outputs.
         extras
             Optional outputs, keys of `EXTRA_ENDINGS`.
+        stem
+            How their names begin; by default as the image's.
         """
-        stem = stem_of(image)
+        stem = stem or stem_of(image)
         return cls(
             labels=folder / f"{stem}_labels{label_ending(image)}",
             objects=folder / f"{stem}_objects.csv",

@@ -17,6 +17,7 @@ from napari_simmat.batch.tasks import failed_outcome, run_tasks_job
 from napari_simmat.checkpoints.loading import model_file
 from napari_simmat.checkpoints.registry import find_model, list_models
 from napari_simmat.engine.channels.matching import known_channels
+from napari_simmat.engine.everything.idle_settings import idle_sentence
 from napari_simmat.engine.settings import ChannelSelection
 from napari_simmat.io.description import ImageDescription
 from napari_simmat.io.readers import open_image
@@ -133,6 +134,17 @@ def check_plan_job(
                     images[task.name] = described(task.image, selection, task.part)
             problems[str(task.image)] = failed_outcome(task, error, 0.0).note
     return problems
+
+
+def idle_options(plan: Plan, config: SegmentConfig) -> str:
+    """Which options of looking for objects change nothing with this model, in a sentence.
+
+    Empty for none, and where nothing is looked for.
+    """
+    if all(task.prompts is not None for task in plan.tasks):
+        return ""
+    spec = find_model(config.model).spec
+    return "" if spec is None else idle_sentence(config.automatic, spec)
 
 
 def models_that_fit(image: Path, selection: ChannelSelection) -> str:

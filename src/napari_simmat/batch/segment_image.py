@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,6 +26,7 @@ from napari_simmat.batch.record import (
     read_record,
 )
 from napari_simmat.checkpoints.advice import better_model
+from napari_simmat.engine.everything.candidates import Unsure
 from napari_simmat.engine.everything.next_step import SeenPlane
 from napari_simmat.engine.everything.tile_journal import TileJournal
 from napari_simmat.engine.everything.tissue import AUTO
@@ -144,12 +147,13 @@ def segment_loaded_job(
     yield from as_part(opening, 0.0, OPENING_SHARE, before=name, default="opening")
     tiles = partial_path(task.files.labels) if task.files.are_in_zarr else None
     segmenting: Job[LabelVolume]
+    unsure: list[Unsure] = []
     if loaded.in_tiles:
         segmenting = _segment_tiles_job(loaded, predictor, tiles, request)
     elif prompts is not None and loaded.in_windows:
         segmenting = _segment_windows_job(loaded, prompts, predictor, tiles)
     elif prompts is None:
-        segmenting = _segment_everything_job(loaded, predictor)
+        segmenting = _segment_everything_job(loaded, predictor, unsure)
     elif config.propagation is not None:
         from napari_simmat.engine.tracking.propagation import propagate_prompts_job
 
@@ -160,7 +164,7 @@ def segment_loaded_job(
     else:
         segmenting = _segment_prompts_job(prompts, loaded.shape, predictor)
     volume = yield from as_part(segmenting, OPENING_SHARE, 1.0, before=name, default="encoding")
-    remark = _next_step(loaded, predictor, volume)
+    remark = _next_step(loaded, predictor, volume, unsure)
     if prompts is not None:
         remark = marks_missed(prompts, volume)
     lineage = None
@@ -184,32 +188,43 @@ def segment_loaded_job(
 
 
 def _better_model(loaded: LoadedImage, predictor: Predictor) -> str:
-    """As of `TaskOutcome`; of a stack the middle plane tells whether it is bright."""
+    """As of `TaskOutcome`; of a stack the middle plane tells whether it is bright.
+
+    A size that was stated says nothing of the instrument.
+    """
+    if loaded.config.selection.pixel_size is not None:
+        return ""
     rgb = loaded.is_rgb and loaded.image.data.dtype == np.uint8
     plane = tuple(size // 2 for size in loaded.shape[:-2])
     bright = rgb and SeenPlane.of(predictor.stack, plane).is_bright_field
     return better_model(loaded.image.reference, predictor.model.spec, rgb=rgb, bright=bright)
 
 
-def _next_step(loaded: LoadedImage, predictor: Predictor, volume: LabelVolume) -> str:
+def _next_step(
+    loaded: LoadedImage, predictor: Predictor, volume: LabelVolume, unsure: Sequence[Unsure]
+) -> str:
     """What to try where everything was looked for and too little found, in sentences.
 
-    Of a stack the middle plane is looked at; where words or tissue say what counts, nothing is said
-    unless nothing was found.
+    `unsure` is what was left out of each plane; of planes in tiles that is not known.
+
+    Of a stack the middle plane is looked at, or that of most objects if it has none; where words or
+    tissue say what counts, nothing is said unless nothing was found.
     """
     automatic = loaded.config.automatic
     if loaded.prompts is not None or automatic.words or (loaded.tissue and volume.masks):
         return ""
     plane = tuple(size // 2 for size in loaded.shape[:-2])
-    if volume.masks and not any(mask.plane == plane for mask in volume.masks):
-        return ""  # a stack need not show objects in the middle
+    counts = Counter(mask.plane for mask in volume.masks)
+    if counts and not counts[plane]:  # a stack need not show objects in the middle
+        plane = max(counts, key=counts.__getitem__)
     seen = SeenPlane.of(predictor.stack, plane)
     names = loaded.channel_names or tuple(map(str, loaded.all_channels))
     numbers = [n for n in loaded.all_channels if n not in predictor.stack.selection]
     unread = ArraySource.of(loaded.image.data, loaded.axis)
     values = unread.read(numbers, plane, *seen.where) if numbers else []
     others = dict(zip((names[n] for n in numbers), values, strict=True))
-    step = replace(seen, others=others).next_step(volume.labels[plane], automatic)
+    left_out = reduce(Unsure.with_plane, unsure, Unsure())
+    step = replace(seen, others=others).next_step(volume.labels[plane], automatic, left_out)
     return "" if step is None else step.in_options
 
 
@@ -272,8 +287,13 @@ def marks_missed(prompts: Sequence[Prompt], volume: LabelVolume) -> str:
     return MARKS_MISSED.format(points, format_list(dict.fromkeys(wrong)))
 
 
-def _segment_everything_job(loaded: LoadedImage, predictor: Predictor) -> Job[LabelVolume]:
-    """Segment everything in each plane by itself; labels count on from plane to plane."""
+def _segment_everything_job(
+    loaded: LoadedImage, predictor: Predictor, unsure: list[Unsure]
+) -> Job[LabelVolume]:
+    """Segment everything in each plane by itself; labels count on from plane to plane.
+
+    `unsure` gets what was left out of each.
+    """
     from napari_simmat.engine.everything.generator import segment_everything_job
 
     volume = LabelVolume(loaded.shape)
@@ -284,6 +304,7 @@ def _segment_everything_job(loaded: LoadedImage, predictor: Predictor) -> Job[La
         end = (number + 1) / len(planes)
         instances = yield from as_part(job, start, end, after=_on_plane(plane))
         volume.place(instances.labels, instances.scores, plane)
+        unsure.append(instances.unsure)
     return volume
 
 

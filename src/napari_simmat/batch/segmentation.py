@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import html
+import logging
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -42,7 +43,7 @@ from napari_simmat.batch.loaded_image import (
 )
 from napari_simmat.batch.nested import inner_plan, refuse_nested, segment_nested_job
 from napari_simmat.batch.outputs import MeasuredObjects, object_table, record_of, write_result
-from napari_simmat.batch.overlays import overlay
+from napari_simmat.batch.overlays import overlay, overlay_plane
 from napari_simmat.batch.plan import (
     TRACKS,
     ExistingPolicy,
@@ -53,12 +54,13 @@ from napari_simmat.batch.plan import (
     plan,
 )
 from napari_simmat.batch.record import Record
-from napari_simmat.batch.run_plan import run_plan_job
+from napari_simmat.batch.run_plan import idle_options, run_plan_job
 from napari_simmat.batch.segment_image import SegmentedImage, TaskOutcome, segment_loaded_job
 from napari_simmat.batch.shown import ShowProgress, frame, pandas_module, shown, table_html
 from napari_simmat.batch.summary import ALL_OBJECTS, SUMMARY_PAGE
 from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.checkpoints.registry import find_model, model_reference
+from napari_simmat.engine.everything.idle_settings import idle_sentence
 from napari_simmat.engine.settings import (
     AutomaticSettings,
     ChannelSelection,
@@ -75,6 +77,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from napari_simmat.engine.predictor import Predictor
+
+logger = logging.getLogger(__name__)
 
 TOO_LARGE = (
     "The labels of {} do not fit into memory; let segment_folder write them, tile by tile, or give "
@@ -104,7 +108,8 @@ class Segmentation:
     axes
         Letters of the axes of `labels`.
     note
-        What is worth saying, as sentences; mostly empty.
+        What is worth saying, as sentences, mostly empty: what to try where too little was found,
+        settings without effect. It is logged as a warning, too.
     """
 
     labels: NDArray[Any]
@@ -138,14 +143,19 @@ class Segmentation:
         return overlay(found.loaded, found.stack, self.labels, self.objects, in_parts=False)
 
     def save(
-        self, folder: Path | str, *, extras: Sequence[str] = (), overwrite: bool = False
+        self,
+        folder: Path | str,
+        stem: str = "",
+        *,
+        extras: Sequence[str] = (),
+        overwrite: bool = False,
     ) -> dict[str, Path]:
         """Write what `simmat segment` writes: labels, table and record.
 
         Parameters
         ----------
-        folder
-            For the files, whose names begin with the image's.
+        folder, stem
+            Where, and how all names begin; by default with the image's name, of an array "image".
         extras
             More of them: ``"overlay"``, ``"coco"``, ``"geojson"``, ``"rois"``, ``"parquet"``, ...
         overwrite
@@ -163,7 +173,7 @@ class Segmentation:
         segmented = self._segmented
         loaded = segmented.loaded
         extras = _with_tracks(extras, loaded.config.link)
-        files = OutputFiles.of(loaded.task.image, Path(folder).expanduser(), extras)
+        files = OutputFiles.of(loaded.task.image, Path(folder).expanduser(), extras, stem)
         for path in files:
             if path.exists() and not overwrite:
                 raise ValueError(EXISTS.format(path))
@@ -185,7 +195,9 @@ class Segmentation:
 
     def _repr_html_(self) -> str:
         """For notebooks: the picture and the first rows of the table."""
-        return _as_html(repr(self), self.overlay, self.objects, self.columns)
+        plane = overlay_plane(self.axes, self.labels)
+        title = f"{self!r}{plane and f', {plane}'}"
+        return _as_html(title, self.overlay, self.objects, self.columns)
 
 
 @dataclass(frozen=True, eq=False)
@@ -366,7 +378,11 @@ def segment(
             raise ValueError(TOO_LARGE.format(loaded.task.name))
         with _predictor(config) as predictor:
             found = shown(segment_loaded_job(loaded, predictor), progress)
-    assert isinstance(found, SegmentedImage)
+            assert isinstance(found, SegmentedImage)
+            if loaded.prompts is None:
+                idle = idle_sentence(config.automatic, predictor.model.spec)
+                found = replace(found, note=" ".join(filter(None, (found.note, idle))))
+    _tell(loaded.task.name, found.note)
     measured = object_table(found)
     labels = found.volume.labels
     return Segmentation(
@@ -464,6 +480,7 @@ def segment_folder(
     if children is not None:
         return _segment_nested(planned, config, channels_of(children), str(prompts), progress)
     outcomes = shown(run_plan_job(planned, config), progress)
+    _tell_all(planned, config, outcomes)
     return FolderSegmentation(
         planned.output, tuple(outcomes), planned, None, _tables_of(planned, outcomes)
     )
@@ -480,6 +497,7 @@ def _segment_nested(
     inside = inner_plan(planned)
     selection = replace(config.selection, channels=children)
     outer, inner, files = shown(segment_nested_job(planned, inside, config, selection), progress)
+    _tell_all(planned, config, [*outer, *inner])
     # A table of a single image does not name it.
     names = [each.task.name for each in outer] if len(outer) == 1 else [""]
     of_outer, of_inner = (
@@ -487,6 +505,19 @@ def _segment_nested(
     )
     within = FolderSegmentation(inside.output, tuple(inner), inside, None, of_inner)
     return FolderSegmentation(planned.output, tuple(outer), planned, within, of_outer)
+
+
+def _tell_all(planned: Plan, config: SegmentConfig, outcomes: Sequence[TaskOutcome]) -> None:
+    """Say what is worth saying of a run, and of each image."""
+    _tell(planned.output.name, idle_options(planned, config))
+    for one in outcomes:
+        _tell("" if one.status == "failed" else one.task.name, one.note)
+
+
+def _tell(name: str, note: str) -> None:
+    """Log what would else stand in an attribute that nobody reads; Python prints it by itself."""
+    if note:
+        logger.warning("%s", f"{name}: {note}" if name else note)
 
 
 _TEXT_COLUMNS = ("image", "class")

@@ -27,6 +27,7 @@ from napari_simmat.batch.segment_image import TaskOutcome
 from napari_simmat.engine.files.tables import TABLE_FORMATS
 from napari_simmat.engine.measuring.histogram import Histogram
 from napari_simmat.engine.measuring.measurements import with_shares
+from napari_simmat.engine.measuring.size_distribution import SizeDistribution
 from napari_simmat.engine.measuring.time_course import TimeCourse, plot_svg
 from napari_simmat.io.files import (
     atomic_outputs,
@@ -233,6 +234,7 @@ h2 { font-size: 1.1em; } .histogram rect { fill: #3b6ea5; } .histogram text { fo
 _NOT_SHOWN = re.compile(r"label|parent|bbox_|centroid_|[a-z]$|t_")
 """Columns whose histogram says nothing: numbers, and places."""
 _SIZES = re.compile(r"(area|volume)_")
+_DIAMETER = "equivalent_diameter_"
 
 
 _EACH_FRAME = (
@@ -257,6 +259,12 @@ class _ShownColumns:
         # Sizes with a unit come before those in pixels.
         names.sort(key=lambda name: (not _SIZES.match(name), name.endswith(("_px", "_voxels"))))
         self._values: dict[str, array[float]] = {name: array("d") for name in names}
+        self._diameters: dict[tuple[str, int], array[float]] = {
+            (name, axes): array("d")
+            for name in names
+            if name.startswith(_DIAMETER)
+            for axes in (2, 3)
+        }
         self._courses = {image: TimeCourse(count, names) for image, count in frames.items()}
 
     def seen(self, image: str, row: dict[str, str]) -> dict[str, str]:
@@ -266,6 +274,10 @@ class _ShownColumns:
         for name, values in self._values.items():
             if len(values) < MOST_SHOWN and (cell := row.get(name)):
                 values.append(float(cell))
+        axes = 3 if row.get("volume_voxels") else 2
+        for (name, number), diameters in self._diameters.items():
+            if number == axes and len(diameters) < MOST_SHOWN and (cell := row.get(name)):
+                diameters.append(float(cell))
         return row
 
     def pictures(self) -> Iterator[str]:
@@ -278,9 +290,29 @@ class _ShownColumns:
         ]
         if pictures:
             of = f" of the first {MOST_SHOWN:,} objects" if self._is_full else ""
-            yield f"<h2>Sizes{of}</h2>\n{pictures[0]}\n<details><summary>Other columns</summary>\n"
+            yield f"<h2>Sizes{of}</h2>\n{pictures[0]}\n"
+            yield from (f"<p>{escape(each.sentence)}.</p>\n" for each in self._distributions())
+            yield "<details><summary>Other columns</summary>\n"
             yield from pictures[1:]
             yield "</details>\n"
+
+    def _distributions(self) -> Iterator[SizeDistribution]:
+        """D10, D50 and D90 in each unit; of flat objects and of volumes, if there are both.
+
+        In pixels only if some objects have no other unit.
+        """
+        for (name, axes), diameters in self._diameters.items():
+            unit = name.removeprefix(_DIAMETER)
+            with_unit = sum(
+                len(each)
+                for (other, number), each in self._diameters.items()
+                if number == axes and not other.endswith("_px")
+            )
+            if unit == "px" and with_unit >= len(diameters):
+                continue
+            found = SizeDistribution.of(diameters, unit, axes)
+            if found is not None:
+                yield found
 
     def _plots(self) -> Iterator[str]:
         """Number, mean size and mean intensities on each frame, and the other columns folded."""

@@ -14,6 +14,7 @@ from napari_simmat.datasets.label_folder import read_labels_of
 from napari_simmat.engine.settings import AutomaticSettings, ChannelSelection, Compute
 from napari_simmat.evaluation.metrics import match_at_thresholds
 from napari_simmat.io.readers import add_channels, open_image
+from napari_simmat.models.taught_kind import GROUND
 from napari_simmat.progress import Job, as_part
 
 if TYPE_CHECKING:
@@ -67,6 +68,8 @@ class LessonResult(NamedTuple):
     kind: ObjectKind
     labeled: int
     """How many objects were labeled on that plane."""
+    ground: int = 0
+    """How many pixels of ground were marked beside them, further than their border."""
     before: ShownObjects | None = None
     after: ShownObjects | None = None
     """Without and with the kind; None where that would take long, on a plane in tiles."""
@@ -91,6 +94,7 @@ def teach_job(model: str | Path, lesson: LessonFiles, compute: Compute) -> Job[L
     """
     from napari_simmat.checkpoints.loading import load_model_job
     from napari_simmat.engine.everything.kind_learning import learn_kind_job
+    from napari_simmat.engine.pixel_forest import training_classes
     from napari_simmat.engine.predictor import Predictor
 
     image = open_image(lesson.image)
@@ -113,16 +117,18 @@ def teach_job(model: str | Path, lesson: LessonFiles, compute: Compute) -> Job[L
     loaded = yield from as_part(load_model_job(model), 0, 0.4)
     predictor = Predictor(loaded, **asdict(compute))
     yield from as_part(predictor.open_image_job(**opened.as_read), 0.4, 0.5)
-    here = None if ground is None else ground[plane]
-    learning = learn_kind_job(predictor, labels[plane], here, plane)
-    kind = yield from as_part(learning, 0.5, 0.7)
-    if max(shape[-2:]) > 2 * AutomaticSettings().tile_side:
-        return LessonResult(kind, counts[plane])
     known = labels[plane]
+    here = np.zeros(known.shape, bool) if ground is None else ground[plane]
+    marked = training_classes((known > 0).astype(np.int32), here) == GROUND
+    learning = learn_kind_job(predictor, known, None if ground is None else here, plane)
+    kind = yield from as_part(learning, 0.5, 0.7)
+    result = LessonResult(kind, counts[plane], int(np.count_nonzero(marked)))
+    if max(shape[-2:]) > 2 * AutomaticSettings().tile_side:
+        return result
     looking = _shown_job(predictor, known, plane, None)
     before = yield from as_part(looking, 0.7, 0.85, after=" without what it was shown")
     after = yield from as_part(_shown_job(predictor, known, plane, kind), 0.85, 1)
-    return LessonResult(kind, counts[plane], before, after)
+    return result._replace(before=before, after=after)
 
 
 def _shown_job(

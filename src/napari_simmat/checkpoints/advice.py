@@ -2,7 +2,8 @@
 
 The kind follows from what a file says of its pixels. A light microscope does not resolve 100 nm, so
 pixels below 20 nm are an electron microscope's; those of whole cells have at most two micrometers.
-Named are models that find all objects at once; nothing is fetched.
+Named are models that find all objects at once, and what they are for: grains or coins may lie under
+a microscope, too. Nothing is fetched.
 """
 
 from __future__ import annotations
@@ -24,9 +25,7 @@ _ELECTRONS = 0.02
 _CELLS = 2.0
 """Micrometers to a pixel of an image of cells, at most."""
 _MICROMETERS = {"nm": 1e-3, "um": 1.0, "mm": 1e3}
-MADE_FOR_IT = (
-    "A model for such images is not here: {name} ({size}, license {license}), for {purpose}. "
-)
+THERE_IS = "For {purpose} there is {name} ({size}, license {license}), which is not here. "
 BY_COMMAND = "`simmat models fetch {name}` downloads it."
 BY_WINDOW = "Choose it in the list of models to download it."
 
@@ -71,7 +70,7 @@ def download_sentence(name: str, how: str = BY_COMMAND) -> str:
     row = PUBLISHED_WEIGHTS[name]
     size = row.size + (DECODER_SIZE if row.decoder else 0)
     purpose = row.purpose.rstrip(".")
-    return (MADE_FOR_IT + how).format(
+    return (THERE_IS + how).format(
         name=name,
         size=format_size(size),
         license=row.license,

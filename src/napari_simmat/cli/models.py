@@ -11,6 +11,7 @@ from cyclopts import App
 from rich.table import Table
 from rich.text import Text
 
+from napari_simmat._text import pluralize
 from napari_simmat.batch.options import FLAG, ChannelOptions
 from napari_simmat.cli.terminal import (
     DEFAULT_CHANNELS,
@@ -25,10 +26,9 @@ if TYPE_CHECKING:
     from napari_simmat.checkpoints.registry import ModelEntry
     from napari_simmat.models.spec import ModelSpec
 
-"""Packages whose versions matter in a report; those that are not installed are left out."""
 TOO_LITTLE_GROUND = (
-    "{} marks too little ground beside the objects to tell how they look, so only their size is "
-    "expected. Mark more."
+    "{} marks {} of ground beside the objects, too little to learn from. Mark {} at least, more "
+    "than {} from any object."
 )
 
 models = App(
@@ -287,6 +287,8 @@ def teach(
     from napari_simmat.batch.teach import LessonFiles, teach_job
     from napari_simmat.checkpoints.library import check_name_free
     from napari_simmat.checkpoints.teaching import keep_taught_job
+    from napari_simmat.engine.object_kind import MIN_GROUND
+    from napari_simmat.engine.pixel_forest import RING
 
     terminal = console.terminal()
     check_name_free(name)  # before the work
@@ -299,8 +301,9 @@ def teach(
     )
     learned = terminal.watch(teach_job(model, lesson, compute))
     entry = terminal.watch(keep_taught_job(model, learned.kind, name))
-    if ground is not None and learned.kind.looks is None:
-        terminal.note(TOO_LITTLE_GROUND.format(ground.name))
+    if ground is not None and learned.ground < MIN_GROUND:
+        marked = pluralize(learned.ground, "pixel")
+        terminal.note(TOO_LITTLE_GROUND.format(ground.name, marked, MIN_GROUND, RING))
     terminal.say(f"{entry.name} is ready: {entry.path}")
     if learned.sentence:
         terminal.say(learned.sentence)

@@ -257,7 +257,7 @@ def _run(
 ) -> int:
     """Segment, and find the children `within` if there are to be any; the exit status."""
     from napari_simmat.batch.nested import NestedOutcome, both_plans, segment_nested_job
-    from napari_simmat.batch.run_plan import run_plan_job
+    from napari_simmat.batch.run_plan import idle_options, run_plan_job
 
     plans = [planned]
     job: Job[list[TaskOutcome] | NestedOutcome] = run_plan_job(planned, config, scheduler=scheduler)
@@ -274,6 +274,8 @@ def _run(
     if events:
         print_event(finished=sum(map(len, found)))
     else:
+        if idle := idle_options(planned, config):
+            terminal.note(idle)
         values = [_print_summary(terminal, *each) for each in zip(plans, found, strict=True)]
         tables = result.tables if isinstance(result, NestedOutcome) else ()
         for path in tables:
@@ -379,7 +381,7 @@ def _planned(
 
 def _check(terminal: Terminal, planned: Plan, config: SegmentConfig) -> dict[str, Any]:
     """A dry run: say what a run would refuse; the same as values."""
-    from napari_simmat.batch.run_plan import check_plan_job, models_that_fit
+    from napari_simmat.batch.run_plan import check_plan_job, idle_options, models_that_fit
     from napari_simmat.io.plain import to_plain
 
     remarks: dict[str, str] = {}
@@ -389,6 +391,8 @@ def _check(terminal: Terminal, planned: Plan, config: SegmentConfig) -> dict[str
         terminal.say(f"{name}: {image.sentence}")
     for name, remark in remarks.items():
         terminal.note(f"{name}: {remark}")
+    if idle := idle_options(planned, config):
+        terminal.note(idle)
     for problem in problems.values():
         terminal.complain(problem)
     for first in list(problems)[:1]:

@@ -219,7 +219,7 @@ class LabeledStack:
             inputs=self._inputs,
             channel_axis=image.channel_axis,
             channels=indices,
-            names=called,
+            channel_names=called,
             statistics=self._statistics,
         )
 

@@ -65,14 +65,19 @@ def tint_objects(
 def fullest_plane(
     labels: NDArray[Any], plane: Callable[[tuple[int, ...]], NDArray[Any]]
 ) -> tuple[tuple[int, ...], NDArray[np.uint8]]:
-    """Index and picture of the plane with the most labeled pixels, or the middle one if none.
+    """Index and picture of the `fullest` plane.
 
     `labels` are (..., Y, X); `plane` gives the raw values (C, Y, X) of an index before (Y, X).
     """
+    index = fullest(labels)
+    return index, tint_objects(to_rgb(plane(index)), labels[index])
+
+
+def fullest(labels: NDArray[Any]) -> tuple[int, ...]:
+    """Index of the plane with the most labeled pixels, or of the middle one if none has any."""
     counts = np.count_nonzero(labels, axis=(-2, -1)).ravel()
     flat = int(counts.argmax()) if counts.any() else counts.size // 2
-    index = tuple(int(i) for i in np.unravel_index(flat, labels.shape[:-2]))
-    return index, tint_objects(to_rgb(plane(index)), labels[index])
+    return tuple(int(i) for i in np.unravel_index(flat, labels.shape[:-2]))
 
 
 OVERVIEW_SIDE = 1024

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from napari_simmat._text import format_shape
 from napari_simmat.engine.channels.matching import GAP, match_channels
+from napari_simmat.engine.channels.ranking import rank_channels_job
 from napari_simmat.engine.coordinates import InputTransform, square_pixel_shape
 from napari_simmat.engine.normalization import (
     MeasuredChannel,
@@ -41,6 +42,8 @@ LOOKS_LIKE_CHANNELS = (
     "colors, give channel_axis=-1."
 )
 Index = tuple[int, ...]
+_LOOKED_AT = 1024
+"""Rows and columns of which it is seen which channel shows most."""
 FULL_SLICE = slice(None)
 STRIP = 2**22
 """Values of a plane that are normalized at once before they are resized."""
@@ -203,7 +206,7 @@ def _check_dtype(array: Any, what: str) -> None:
 class StackOptions(TypedDict, total=False):
     """What `ChannelStack.build` takes besides array and channels."""
 
-    names: Sequence[str] | None
+    channel_names: Sequence[str] | None
     statistics: Statistics | None
     pixel_size: tuple[float, float] | None
     measured_on: Sequence[SampleBlock] | None
@@ -259,7 +262,7 @@ class ChannelStack:
         inputs: InputChannels,
         channel_axis: int | None = None,
         channels: Sequence[int | str] | None = None,
-        names: Sequence[str] | None = None,
+        channel_names: Sequence[str] | None = None,
         statistics: Statistics | None = None,
         pixel_size: tuple[float, float] | None = None,
         measured_on: Sequence[SampleBlock] | None = None,
@@ -275,7 +278,7 @@ class ChannelStack:
             The channels that the model reads, and their normalization.
         channel_axis
             The axis of a single array that holds channels; without it the array is one channel.
-        channels, names
+        channels, channel_names
             The user's selection (see `match_channels`), and names of the available channels.
         statistics
             Used instead of measuring, e.g. those of the whole stack for a part of it.
@@ -290,7 +293,7 @@ class ChannelStack:
             If this cannot be the model's input.
         """
         several = isinstance(array_or_arrays, (list, tuple))
-        names = None if names is None else tuple(str(name) for name in names)
+        names = None if channel_names is None else tuple(map(str, channel_names))
         if several:
             sources = _sources(array_or_arrays, channel_axis, names)
         else:
@@ -301,7 +304,14 @@ class ChannelStack:
         available = len(sources) if several else sources[0].n_channels
         last = not several and channel_axis is not None
         last = last and sources[0].channel_axis == len(sources[0].shape)
-        selection = match_channels(available, inputs, names=names, channels=channels, rgba=last)
+        selection = match_channels(
+            available,
+            inputs,
+            names=names,
+            channels=channels,
+            rgba=last,
+            clearest=lambda: _clearest(sources),
+        )
         chosen = tuple(
             inputs.names[n] if i == GAP else str(i) if names is None else names[i]
             for n, i in enumerate(selection)
@@ -522,6 +532,20 @@ def _sources(
     ]
     check_one_shape(called, [source.shape for source in sources])
     return sources
+
+
+def _clearest(sources: Sequence[ArraySource]) -> int:
+    """Which channel shows most, in the middle of the middle plane."""
+    shape = sources[0].shape
+    plane = tuple(size // 2 for size in shape[:-2])
+    starts = [max(0, (size - _LOOKED_AT) // 2) for size in shape[-2:]]
+    rows, columns = (slice(start, start + _LOOKED_AT) for start in starts)
+    planes = [
+        plane_of_channel
+        for each in sources
+        for plane_of_channel in each.read(range(each.n_channels), plane, rows, columns)
+    ]
+    return finish(rank_channels_job(np.stack(planes)))[0].number
 
 
 def check_one_shape(called: Sequence[str], shapes: Sequence[tuple[int, ...]]) -> None:

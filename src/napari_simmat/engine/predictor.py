@@ -196,7 +196,7 @@ class Predictor:
 
         Other Parameters
         ----------------
-        names
+        channel_names
             Names of the array's channels.
         statistics
             Normalize with these instead of measuring the stack's own.

@@ -136,7 +136,7 @@ def _score_image_job(
                 image.channel_axis,
                 config.selection.channels,
                 plane,
-                names=_names(image),
+                channel_names=_names(image),
                 pixel_size=image.pixel_size,
             )
         else:
@@ -166,7 +166,7 @@ def _match_image_job(
             image.arrays,
             image.channel_axis,
             config.selection.channels,
-            names=_names(image),
+            channel_names=_names(image),
             pixel_size=image.pixel_size,
         )
     matched: list[tuple[PlaneNumber, PlaneMatches]] = []

@@ -77,12 +77,12 @@ UNEVEN_TIMES = (
     "alone."
 )
 SEVERAL_REGIONS = (
-    "It shows {} calibrated regions with pixels of different sizes, so its sizes are in pixels; "
+    "It shows {} calibrated regions with pixels of different sizes, none of which counts for all; "
     "crop it to one of them and give its pixel size."
 )
 REGION_BEYOND = (
     "Its ultrasound region reaches to row {}, column {}, beyond its {} x {} pixels, as of a "
-    "picture that was made smaller after it was calibrated; its sizes are in pixels."
+    "picture that was made smaller after it was calibrated; its pixel size is left out."
 )
 REGION_ALONE = (
     "Its pixel size, {:.4g} x {:.4g} mm, holds in rows {} to {}, columns {} to {} alone (the "

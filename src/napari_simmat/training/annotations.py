@@ -169,7 +169,7 @@ def live_stack(
     kept = tuple(names[number] for number in live)
     inputs = InputChannels(names=kept, normalization=rule)
     shown = [arrays[number] for number in live]
-    stack = ChannelStack.build(shown, inputs=inputs, names=kept, pixel_size=pixel_size)
+    stack = ChannelStack.build(shown, inputs=inputs, channel_names=kept, pixel_size=pixel_size)
     return stack, tuple(name for number, name in enumerate(names) if number not in live)
 
 
@@ -209,7 +209,7 @@ def annotate(
             inputs=spec.inputs,
             channel_axis=image.channel_axis,
             channels=channels,
-            names=image.channel_names,
+            channel_names=image.channel_names,
             pixel_size=image.pixel_size,
         )
     else:

@@ -198,7 +198,7 @@ def learn_objects(
     labels: NDArray[Any],
     channel_axis: int | None = None,
     *,
-    names: Sequence[str] | None = None,
+    channel_names: Sequence[str] | None = None,
     complete: bool | NDArray[np.bool_] = False,
     pixel_size: tuple[float, float] | None = None,
     config: FewShotConfig | None = None,
@@ -218,7 +218,7 @@ def learn_objects(
         than it reads.
     labels
         (..., Y, X) integer ids of the objects; 0 where nothing is labeled.
-    names
+    channel_names
         Of the channels.
     complete
         Whether all objects are labeled: everywhere, nowhere for sure, or in a region (Y, X).
@@ -240,8 +240,8 @@ def learn_objects(
     >>> print(result.sentence)
     >>> predictor = Predictor(result.model or load_model("tiny"))
     """
-    channels = None if names is None else tuple(names)
-    content = LabeledImage("image", image, np.asarray(labels), channel_axis, channels, pixel_size)
+    names = None if channel_names is None else tuple(channel_names)
+    content = LabeledImage("image", image, np.asarray(labels), channel_axis, names, pixel_size)
     planes = annotate(content, model.spec, complete=complete)
     return finish(learn_objects_job(model, planes, config, start=start, device=device, tries=tries))
 

@@ -39,6 +39,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_simmat.engine.everything.idle_settings import idle_settings
 from napari_simmat.engine.settings import FILTER_FIELDS, WAYS_OF_FINDING, AutomaticSettings
 from napari_simmat.io.plain import RULE_NOTES
 from napari_simmat.models.spec import ModelSpec
@@ -281,6 +282,7 @@ class EverythingForm(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self._model: ModelSpec | None = None
+        self._is_seeded = False
         self.options = Options(AutomaticSettings(), self)
         self.rows = form_rows(parent=self, indent=INDENT)
         self.options.add_rows(self.rows, *(each for each in FORM_SETTINGS if each != "words"))
@@ -298,6 +300,11 @@ class EverythingForm(QWidget):
         self._model = model
         self.words_row.setVisible(self._reads_words)
         self.set_value(self.options.value())
+
+    def show_seeded(self, is_seeded: bool) -> None:
+        """Say whether a layer's points or labels are where the model is clicked."""
+        self._is_seeded = is_seeded
+        self._gray_idle()
 
     def value(self) -> AutomaticSettings:
         """The settings; thresholds that were not moved stay the model's own.
@@ -322,6 +329,16 @@ class EverythingForm(QWidget):
         shown = used if self._model is None else used.for_model(self._model)
         quality, stability = shown.thresholds
         self.options.set_value(settings, quality=quality, stability=stability)
+        self._gray_idle()
+
+    def _gray_idle(self) -> None:
+        """Disable the controls of settings that the way of finding does not read."""
+        idle = set()
+        if self._model is not None:
+            idle = idle_settings(self.value(), self._model, self._is_seeded)
+        for name in FORM_SETTINGS:
+            if name != "words":
+                self.options[name].setEnabled(name not in idle)
 
     @property
     def _reads_words(self) -> bool:
@@ -330,6 +347,7 @@ class EverythingForm(QWidget):
     def _on_changed(self, name: str) -> None:
         if name in WAYS_OF_FINDING:
             self.set_value(self.options.value())  # their thresholds are others
+        self._gray_idle()
         (self.sifted if name in FILTER_FIELDS else self.asked).emit()
 
 

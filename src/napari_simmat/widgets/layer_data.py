@@ -391,7 +391,7 @@ def image_value(
     called = None if once else names
     value = arrays[0] if once else arrays
     # It raises if the model cannot read them.
-    ChannelStack.build(value, inputs=spec.inputs, names=called)
+    ChannelStack.build(value, inputs=spec.inputs, channel_names=called)
     token = token if names == spec.channel_names else (*token, names)
     return ImageValue(value, called, token, measured=measured[:1] if once else measured)
 

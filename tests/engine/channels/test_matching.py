@@ -56,10 +56,18 @@ def test_match_channels_gives_the_models_order(available, inputs, options, expec
     [
         (
             2, RGB, {},
-            r"sam reads red, green and blue, but there are 2 channels\. Choose three of them, or "
-            r"one for all three, e\.g\. 0, 1, 1 \(--channels 0,1,1\)\.",
+            r"sam reads red, green and blue, but there are 2 channels\. Choose one for all three, "
+            r"e\.g\. --channels 0, or three of them\.",
         ),
-        (4, RGB, {}, r"there are 4 channels\. Choose three"),
+        (
+            2, RGB, {"names": ["GFP", "my DAPI"], "clearest": lambda: 1},
+            r'e\.g\. --channels "my DAPI", where my DAPI shows most, or three of them\.',
+        ),
+        (
+            2, RGB, {"names": ["x", "x"], "clearest": lambda: 1},
+            r"e\.g\. --channels 1, where 1 shows most",
+        ),
+        (4, RGB, {}, r"there are 4 channels\. Choose one"),
         (4, COLORS, {}, "but 4 are given. Select 3"),
         (4, inputs_of("abc"), {"rgba": True}, "but 4 are given. Select 3"),
         (4, RGB, {"names": list("abcd"), "rgba": True}, r"there are 4 channels \(a, b, c, d\)"),

@@ -9,6 +9,7 @@ from napari_simmat.engine.everything.candidates import (
     MaskCandidate,
     MaskCandidates,
     PixelBox,
+    Unsure,
     accepted_candidates,
     masks_to_instances,
 )
@@ -181,3 +182,23 @@ def test_masks_to_instances_of_nothing_is_empty():
 def test_automatic_settings_out_of_range_are_refused(settings):
     with pytest.raises(ValueError, match=r"choose|must be between"):
         AutomaticSettings(**settings)
+
+
+def test_what_a_decoder_is_unsure_of_is_counted():
+    """Of disjoint masks, whose quality is a chance; what other filters reject is no doubt."""
+    found = MaskCandidates(SHAPE, (0.5, 0.0), disjoint=True)
+    for at, chance in enumerate((0.9, 0.5, 0.4, 0.2)):
+        box = PixelBox(10, 10 * at, 16, 10 * at + 6)
+        found.add(MaskCandidate(box, 36, chance, 1.0), np.ones((6, 6), bool))
+    found.add(MaskCandidate(PixelBox(30, 0, 31, 2), 2, 0.4, 1.0), np.ones((1, 2), bool))
+    usual = masks_to_instances(found, AutomaticSettings()).unsure
+    assert (usual.kept, usual.masks) == (1, 2)
+    assert usual.objects == pytest.approx(1.1)
+    assert usual.share == pytest.approx(1.1 / 2.1)
+    both = usual.with_plane(Unsure(3, 1, 0.4))
+    assert (both.kept, both.masks) == (4, 3)
+    lower = masks_to_instances(found, AutomaticSettings(quality=0.3)).unsure
+    assert (lower.kept, lower.masks) == (3, 0)
+    assert masks_to_instances(found, AutomaticSettings(quality=0.95)).unsure == Unsure(0), (
+        "who raises the threshold wants fewer"
+    )

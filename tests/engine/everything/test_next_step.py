@@ -6,6 +6,7 @@ from scipy import ndimage as ndi
 from skimage.data import immunohistochemistry
 
 from napari_simmat.checkpoints.loading import load_model
+from napari_simmat.engine.everything.candidates import Unsure
 from napari_simmat.engine.everything.generator import segment_everything
 from napari_simmat.engine.everything.next_step import MANY, NARROWEST, SeenPlane, middle
 from napari_simmat.engine.predictor import Predictor
@@ -182,3 +183,48 @@ def test_stained_tissue_is_bright_and_fluorescence_is_not():
     composite = np.stack([np.where(cells, 220, 25), np.where(cells, 160, 20), 0 * y])
     assert SeenPlane(tissue, middle(tissue.shape)).is_bright_field
     assert not SeenPlane(composite, middle(composite.shape)).is_bright_field
+
+
+@pytest.mark.parametrize(
+    ("unsure", "says"),
+    [
+        (Unsure(kept=12, masks=9, objects=3.7), True),
+        (Unsure(kept=0, masks=4, objects=2.1), True),
+        (Unsure(kept=70, masks=12, objects=5.0), False),  # few of many
+        (Unsure(kept=2, masks=3, objects=1.4), False),  # hardly one
+    ],
+)
+def test_objects_that_were_left_out_are_told(unsure, says):
+    noise = np.random.default_rng(0).normal(0, 1, (120, 120))
+    labels = nothing(noise)
+    labels[10:30, 10:30] = 1
+    step = seen(noise).next_step(labels, AutomaticSettings(), unsure)
+    assert (step is not None) == says
+    if says:
+        assert f"unsure of some {round(unsure.objects)} more objects" in step.in_options
+        assert "Try --auto.quality 0.3, or teach it five objects (simmat models teach)." in (
+            step.in_options
+        )
+        assert "Certainty: 0.3" in step.in_controls
+        assert "--" not in step.in_controls
+
+
+def test_the_lowest_threshold_is_not_advised_to_who_has_it():
+    noise = np.random.default_rng(0).normal(0, 1, (120, 120))
+    step = seen(noise).next_step(
+        nothing(noise), AutomaticSettings(quality=0.3), Unsure(kept=2, masks=0, objects=3.0)
+    )
+    assert "quality" not in step.in_options
+    assert step.in_options.endswith("Teach it five objects (simmat models teach).")
+
+
+def test_a_size_that_was_given_is_not_asked_for_again():
+    y, x = np.mgrid[:200, :200]
+    image = 100.0 * (np.hypot(y - 100, x - 80) < 40) + np.random.default_rng(0).normal(
+        0, 5, y.shape
+    )
+    step = seen(image).next_step(nothing(image), AutomaticSettings(object_side=20))
+    assert step.shows_one
+    assert "--auto.object-side" not in step.in_options
+    assert "Show one: a click or a box with --prompts" in step.in_options
+    assert "Side of an object" not in step.in_controls

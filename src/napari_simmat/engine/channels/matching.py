@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import operator
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from napari_simmat._text import format_list, is_or_are, pluralize
@@ -34,6 +34,7 @@ def match_channels(
     names: Sequence[str] | None = None,
     channels: Sequence[int | str] | None = None,
     rgba: bool = False,
+    clearest: Callable[[], int] | None = None,
 ) -> tuple[int, ...]:
     """Choose one available channel for each of the model's, in the model's order.
 
@@ -60,6 +61,8 @@ def match_channels(
         The user's selection.
     rgba
         Whether four channels without names are red, green, blue and alpha.
+    clearest
+        Looks which channel shows most, for the sentence if the user has to choose.
 
     Returns
     -------
@@ -100,9 +103,14 @@ def match_channels(
     if available in (1, 3):
         return (0, 0, 0) if available == 1 else (0, 1, 2)
     listed = "" if names is None else f" ({format_list(names)})"
+    best = 0 if clearest is None else clearest()
+    distinct = names is not None and names.count(names[best]) == 1 and "," not in names[best]
+    one = names[best] if names is not None and distinct else str(best)
+    shows = "" if clearest is None else f", where {one} shows most"
+    option = f'"{one}"' if " " in one else one
     raise ValueError(
         f"{inputs.reader} reads red, green and blue, but there are {available} channels{listed}. "
-        "Choose three of them, or one for all three, e.g. 0, 1, 1 (--channels 0,1,1)."
+        f"Choose one for all three, e.g. --channels {option}{shows}, or three of them."
     )
 
 

@@ -23,7 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
-from napari_simmat.engine.settings import DEFAULT_THRESHOLDS, AutomaticSettings
+from napari_simmat.engine.settings import (
+    DEFAULT_THRESHOLDS,
+    MIN_PREDICTED_IOU,
+    AutomaticSettings,
+)
 
 SAME_MASK_IOU = 0.95
 """Masks of at least this IoU outline the same object and vote on its pixels."""
@@ -148,6 +152,37 @@ class MaskCandidates:
         return np.array(boxes, np.float32).reshape(-1, 4)[:, [1, 0, 3, 2]]
 
 
+class Unsure(NamedTuple):
+    """What a decoder left out because each was too unlikely.
+
+    Attributes
+    ----------
+    kept
+        How many objects it found.
+    masks
+        How many more there are at the lowest threshold that can be set.
+    objects
+        How many objects all that was left out promises: the sum of the chances.
+    """
+
+    kept: int = 0
+    masks: int = 0
+    objects: float = 0.0
+
+    @property
+    def share(self) -> float:
+        """Of all objects that are likely there, those that were left out, 0 to 1."""
+        return self.objects / max(self.kept + self.objects, 1e-9)
+
+    def with_plane(self, other: Unsure) -> Unsure:
+        """With those of another plane."""
+        added = (one + more for one, more in zip(self, other, strict=True))
+        return Unsure(*added)  # type: ignore[arg-type]
+
+
+NOTHING_LEFT_OUT = Unsure()
+
+
 @dataclass(frozen=True, eq=False)
 class Instances:
     """A plane's objects.
@@ -158,10 +193,13 @@ class Instances:
         (Y, X) uint32, 1..N in the order of the objects' first pixels; each object is connected.
     scores
         (N,) float32, predicted IoU.
+    unsure
+        What was left out, where scores are chances and the threshold is not raised.
     """
 
     labels: NDArray[np.uint32]
     scores: NDArray[np.float32]
+    unsure: Unsure = NOTHING_LEFT_OUT
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -172,7 +210,8 @@ def masks_to_instances(candidates: MaskCandidates, settings: AutomaticSettings) 
     settings = settings.with_thresholds(candidates.thresholds)
     accepted = accepted_candidates(candidates, settings)
     if candidates.disjoint:
-        return _disjoint_instances(candidates, accepted)
+        found = _disjoint_instances(candidates, accepted)
+        return replace(found, unsure=_unsure(candidates, len(found), settings))
     best = _suppressed(candidates, accepted, settings)
     chosen = []
     for one, alike in best.items():
@@ -335,6 +374,21 @@ def _disjoint_instances(candidates: MaskCandidates, chosen: list[int]) -> Instan
     for number, one in enumerate(chosen, start=1):
         labels[candidates.known[one].box.slices][candidates.mask(one)] = number
     return _numbered(labels, [candidates.known[one].quality for one in chosen])
+
+
+def _unsure(candidates: MaskCandidates, kept: int, settings: AutomaticSettings) -> Unsure:
+    """What the quality alone rejects; nothing where it is higher than the decoder's own."""
+    quality, _ = settings.thresholds
+    if quality > candidates.thresholds[0]:
+        return Unsure(kept)
+    chances = [
+        one.quality
+        for one in candidates.known
+        if one.quality <= quality
+        and is_accepted(one._replace(quality=1.0), settings, candidates.shape)
+    ]
+    shown = sum(chance > MIN_PREDICTED_IOU for chance in chances)
+    return Unsure(kept, shown, float(sum(chances)))
 
 
 def _numbered(labels: NDArray[np.uint32], scores: list[float]) -> Instances:

@@ -1,7 +1,8 @@
 """What to try where segmenting everything found nothing, or few of many spots.
 
-The rule looks at the plane alone: what stands out from an even background, how wide that is, and
-whether objects were found there. It knows neither the command line nor the window; `in_options`
+The rules look at the plane alone: what stands out from an even background, how wide that is, and
+whether objects were found there; and at what a decoder left out because it was unsure of it. They
+know neither the command line nor the window; `in_options`
 and `in_controls` put a step into the words of each.
 """
 
@@ -18,7 +19,8 @@ from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
 from napari_simmat._text import format_list, pluralize
-from napari_simmat.engine.settings import AutomaticSettings
+from napari_simmat.engine.everything.candidates import NOTHING_LEFT_OUT, Unsure
+from napari_simmat.engine.settings import MIN_PREDICTED_IOU, AutomaticSettings
 from napari_simmat.io.plain import field_rules
 
 if TYPE_CHECKING:
@@ -46,6 +48,10 @@ NARROWEST = 5
 CLICKED = 3
 """Width in pixels of the smallest spot that a click on it outlines."""
 
+UNSURE_SHARE, UNSURE_OBJECTS = 0.15, 2.0
+"""Of the objects that are likely there, the share that was left out, and their number, from which
+on that is told (`docs/reports/objects.md`)."""
+
 CONSTANT = "What the model reads is {value:g} everywhere."
 OTHER_CHANNELS = "Read a channel that shows something: {}."
 ANY_CHANNEL = "Read another channel or plane."
@@ -58,7 +64,10 @@ SPOTS = "{spots} of some {width:.0f} pixels across {have} no object."
 SMALL = f"The smallest that are found without a click on each are {NARROWEST} pixels across."
 TOO_SMALL = "Enlarge the image twofold or threefold first."
 NONE_KNOWN = "Nothing here looks like an object to the model."
-SHOW_ONE = "Say how large one is ({}), or show one: {}."
+SHOW_ONE = "Show one: {one}."
+SIZE_OR_ONE = "Say how large one is ({side}), or show one: {one}."
+UNSURE = "It is unsure of some {objects} more objects."
+TEACH = "teach it five objects ({})"
 
 
 @dataclass(frozen=True)
@@ -75,8 +84,11 @@ class NextStep:
         What no setting does, as a sentence.
     channels
         Names of channels to read instead.
-    shows_one
-        Whether the model had better be shown an object, which command and window do differently.
+    shows_one, asks_size
+        Whether the model had better be shown an object, which command and window do differently;
+        and whether the size of one, which was not given, would help as well.
+    teaches
+        Whether some objects would teach the decoder, likewise.
     """
 
     why: str
@@ -84,6 +96,8 @@ class NextStep:
     advice: str = ""
     channels: tuple[str, ...] = ()
     shows_one: bool = False
+    asks_size: bool = True
+    teaches: bool = False
 
     @property
     def in_options(self) -> str:
@@ -96,6 +110,7 @@ class NextStep:
             f"--channels {self.channels[0]}" if self.channels else "",
             "--auto.object-side",
             "a click or a box with --prompts, or a stroke in the window",
+            "simmat models teach",
         )
 
     @property
@@ -112,12 +127,20 @@ class NextStep:
             format_list(self.channels),
             "Side of an object",
             "click on it or draw a stroke along it, and commit",
+            "accept or box five, and press Segment everything again",
         )
 
-    def _sentences(self, settings: str, channels: str, side: str, showing: str) -> str:
+    def _sentences(
+        self, settings: str, channels: str, side: str, showing: str, teaching: str
+    ) -> str:
         read = OTHER_CHANNELS.format(channels) if channels else ""
-        shown = SHOW_ONE.format(side, showing) if self.shows_one else ""
-        tried = f"Try {settings}." if settings else ""
+        ways = (settings and f"Try {settings}", self.teaches and TEACH.format(teaching))
+        tried = ", or ".join(way for way in ways if way)
+        tried = f"{tried[0].upper()}{tried[1:]}." if tried else ""
+        shown = ""
+        if self.shows_one:
+            words = SIZE_OR_ONE if self.asks_size else SHOW_ONE
+            shown = words.format(side=side, one=showing)
         return " ".join(filter(None, (self.why, self.advice, read, tried, shown)))
 
 
@@ -145,7 +168,9 @@ class SeenPlane:
         where = middle(stack.shape)
         return cls(stack.part(plane, *where).plane(), where)
 
-    def next_step(self, labels: NDArray[Any], settings: AutomaticSettings) -> NextStep | None:
+    def next_step(
+        self, labels: NDArray[Any], settings: AutomaticSettings, unsure: Unsure = NOTHING_LEFT_OUT
+    ) -> NextStep | None:
         """What to try if too little was found; None if enough was.
 
         Parameters
@@ -155,6 +180,8 @@ class SeenPlane:
             read.
         settings
             By which they were found.
+        unsure
+            What was left out, of the whole plane or of all planes.
         """
         found = np.asarray(labels[self.where])
         if self._is_constant and not found.any():
@@ -166,11 +193,13 @@ class SeenPlane:
         missed = [not found[at].any() for at in spots.pixels]
         if len(missed) >= MANY and np.mean(missed) >= MISSED:
             return _towards(spots, sum(missed), settings)
+        if unsure.share >= UNSURE_SHARE and unsure.objects >= UNSURE_OBJECTS:
+            return _of_unsure(unsure, settings)
         if found.any():
             return None
         if not len(missed) and ground.is_even:
             return NextStep(EVEN, advice=ELSEWHERE)
-        return NextStep(NONE_KNOWN, shows_one=True)
+        return NextStep(NONE_KNOWN, shows_one=True, asks_size=not settings.object_side)
 
     @property
     def is_bright_field(self) -> bool:
@@ -201,6 +230,17 @@ def middle(shape: tuple[int, ...]) -> tuple[slice, slice]:
     return rows, columns
 
 
+def _of_unsure(unsure: Unsure, settings: AutomaticSettings) -> NextStep:
+    """The step towards what a decoder left out: to see it, or to teach it.
+
+    Of what a lower threshold shows half is wrong, so that it is for those who look at it.
+    """
+    why = UNSURE.format(objects=round(unsure.objects))
+    lowest = settings.quality is not None and settings.quality <= MIN_PREDICTED_IOU
+    shows = unsure.masks > 0 and not lowest
+    return NextStep(why, {"quality": MIN_PREDICTED_IOU} if shows else {}, teaches=True)
+
+
 def _towards(spots: _Spots, missed: int, settings: AutomaticSettings) -> NextStep:
     """The step towards spots of which so many have no object."""
     width, area = (float(np.median(each)) for each in (spots.width, spots.area))
@@ -222,7 +262,8 @@ def _towards(spots: _Spots, missed: int, settings: AutomaticSettings) -> NextSte
     tried = all(getattr(settings, name) == value for name, value in wanted.items())
     if tried or width < CLICKED:
         advice = TOO_SMALL if is_small else ""
-        return NextStep(why, {} if tried else wanted, advice, shows_one=tried)
+        asks_size = not settings.object_side
+        return NextStep(why, {} if tried else wanted, advice, shows_one=tried, asks_size=asks_size)
     return NextStep(why, wanted)
 
 

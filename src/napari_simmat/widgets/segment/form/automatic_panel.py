@@ -111,6 +111,7 @@ class AutomaticPanel(Panel):
             "For stacks, and images of one series in a folder: look for objects like those of the "
             "last one as soon as another plane or image is shown"
         )
+        self.layer.chosen.connect(lambda layer: self.form.show_seeded(layer is not None))
         above = self.options["seeds"]
         row, _ = self.form.rows.getWidgetPosition(above)
         self.form.rows.insertRow(row + 1, "or on a layer", self.layer)

@@ -9,6 +9,7 @@ from qtpy.QtGui import QColor, QPainter, QPaintEvent
 from qtpy.QtWidgets import QWidget
 
 from napari_simmat.engine.measuring.histogram import Histogram
+from napari_simmat.engine.measuring.size_distribution import SizeDistribution
 from napari_simmat.widgets.tones import tone_color
 
 FEWEST = 5
@@ -25,13 +26,26 @@ class ObjectHistogram(QWidget):
         self.histogram: Histogram | None = None
         self.set_values("", [])
 
-    def set_values(self, title: str, values: Sequence[float]) -> None:
-        """Show these values; `title` names their column, with the unit."""
+    def set_values(
+        self, title: str, values: Sequence[float], sizes: SizeDistribution | None = None
+    ) -> None:
+        """Show these values.
+
+        Parameters
+        ----------
+        title
+            Names their column, with the unit.
+        values
+            Of all objects.
+        sizes
+            How they are spread, if they are sizes.
+        """
         self.histogram = Histogram.of(values) if len(values) >= FEWEST else None
         self.setVisible(self.histogram is not None)
         if self.histogram is not None:
             low, high = self.histogram.edges[0], self.histogram.edges[-1]
-            self.setToolTip(f"{title}: {low:.4g} to {high:.4g}, {len(values)} objects")
+            told = f"{title}: {low:.4g} to {high:.4g}, {len(values)} objects"
+            self.setToolTip(told if sizes is None else f"{told}\n{sizes.sentence}")
             self.setAccessibleName(f"Histogram of {title}")
         self.update()
 

@@ -11,7 +11,11 @@ from qtpy.QtWidgets import QComboBox, QLabel
 from napari_simmat.annotation.label_editor import Overlap
 from napari_simmat.widgets.controls import ComboBox, MenuButton, hbox, vbox
 from napari_simmat.widgets.segment.form.object_histogram import ObjectHistogram
-from napari_simmat.widgets.segment.form.object_table import ObjectRow, ObjectTable
+from napari_simmat.widgets.segment.form.object_table import (
+    ObjectRow,
+    ObjectTable,
+    size_distribution,
+)
 from napari_simmat.widgets.segment.form.panel import Panel
 from napari_simmat.widgets.segment.form.saved_table import SavedTable
 from napari_simmat.widgets.segment.layers.outputs import Look
@@ -181,7 +185,8 @@ class ObjectPanel(Panel):
         self.show_actions()
 
     def _show_histogram(self) -> None:
-        self.histogram.set_values(*self.table.shown_numbers())
+        title, values = self.table.shown_numbers()
+        self.histogram.set_values(title, values, size_distribution(title, values))
 
     def set_busy(self, busy: bool) -> None:
         """Leave the actions on chosen objects to menus and keys, as while others are made."""

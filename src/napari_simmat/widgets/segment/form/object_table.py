@@ -12,6 +12,7 @@ from qtpy.QtCore import QAbstractTableModel, QItemSelectionModel, QModelIndex, Q
 from qtpy.QtGui import QColor, QFont, QPainter, QPaintEvent
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableView
 
+from napari_simmat.engine.measuring.size_distribution import SizeDistribution
 from napari_simmat.widgets.placement import ImageGeometry, time_axis_of
 from napari_simmat.widgets.segment.layers.layer_editor import LayerEditor
 from napari_simmat.widgets.tones import tone_color
@@ -93,6 +94,21 @@ def size_title(geometry: ImageGeometry) -> str:
     axes = spatial_axes(geometry)
     unit = voxel_of(geometry)[1] or ("px" if len(axes) == 2 else "voxels")
     return unit if len(axes) == geometry.ndim else f"{unit}, all t"
+
+
+def size_distribution(title: str, sizes: Sequence[float]) -> SizeDistribution | None:
+    """D10, D50 and D90 of a column that `size_title` named.
+
+    None for other columns, and for sizes that add up over time.
+    """
+    counted = {"px": ("px", 2, 1.0), "voxels": ("px", 3, 1.0), "ml": ("mm", 3, 1000.0)}
+    powers = {"\N{SUPERSCRIPT TWO}": 2, "\N{SUPERSCRIPT THREE}": 3}
+    if title in counted:
+        unit, axes, each = counted[title]
+        return SizeDistribution.of_sizes(np.asarray(sizes) * each, unit, axes)
+    if title[-1:] not in powers:
+        return None
+    return SizeDistribution.of_sizes(sizes, title[:-1], powers[title[-1]])
 
 
 class ObjectTableModel(QAbstractTableModel):
