@@ -75,7 +75,9 @@ NO_IMAGE = (
 NO_OBJECTS = "Commit objects first; a model learns from at least three."
 OTHER_SIZE = "The labels have the shape {}, and the planes of the image {}."
 NO_MASKS = "The labels hold no object."
-NO_AXIS = "Objects are propagated along an axis before Y and X; the image has the axes {}."
+NO_AXIS = (
+    "Objects are propagated along an axis before those of the plane; the image has the axes {}."
+)
 NO_TIME_AXIS = "The image has the axes {}, none of them time: say which is, e.g. axis=0."
 NO_GROUND = "Commit three objects first: ground tells what is unlike them."
 FINDING = "finding"
