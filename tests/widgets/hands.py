@@ -120,6 +120,12 @@ class Hands:
         self.start()
         return layer
 
+    def objects_layer(self) -> Any:
+        """Return the layer of committed objects, a new one if there is none, once it is shown."""
+        layer = self.workspace.target().layer
+        self.qtbot.waitUntil(lambda: layer.visible)  # napari paints on no hidden layer
+        return layer
+
     def show_plane(self, *plane: int) -> None:
         """Move the sliders, and wait for what follows."""
         for axis, index in enumerate(plane):

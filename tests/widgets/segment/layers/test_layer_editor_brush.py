@@ -54,8 +54,7 @@ def test_brush_and_commits_are_undone_in_their_order(ready):
 
 
 def test_brush_history_after_closing_the_tab_is_right(ready):
-    ready.workspace.target()
-    layer = ready.viewer.layers["SimMAT objects"]
+    layer = ready.objects_layer()
     ready.viewer.layers.selection.active = layer
     layer.brush_size, layer.selected_label, layer.mode = 6, 3, "paint"
     ready.draw([(100, 30), (110, 60)], slowly=False)

@@ -85,7 +85,7 @@ def test_save_of_several_images_marks_each_as_saved(ready, tmp_path, monkeypatch
             window.viewer.add_image(gray()[:, ::-1] // len(name), name=name)
             window.idle()
             window.choose(window.tab.channels.image, name)
-        window.workspace.target().layer.data_setitem((np.arange(9), np.arange(9)), 1)
+        window.objects_layer().data_setitem((np.arange(9), np.arange(9)), 1)
         window.name = name
         window.tab.act("save")
     gate.set()

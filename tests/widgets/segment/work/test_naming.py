@@ -39,8 +39,7 @@ def shapes() -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
 
 def paint_all(window: Any, labels: np.ndarray) -> None:
     """Paint each object by hand, as napari's own tools do."""
-    window.workspace.target()
-    layer = window.viewer.layers["SimMAT objects"]
+    layer = window.objects_layer()
     for label in np.unique(labels[labels > 0]).tolist():
         layer.data_setitem(np.nonzero(labels == label), label)
     window.idle()

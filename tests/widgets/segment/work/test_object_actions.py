@@ -41,7 +41,7 @@ def commit_discs(window: Any, count: int) -> None:
 def paint(window: Any, region: tuple[slice, slice], label: int) -> None:
     """Paint by hand, as napari's own tools do."""
     rows, columns = np.mgrid[region]
-    window.viewer.layers["SimMAT objects"].data_setitem((rows.ravel(), columns.ravel()), label)
+    window.objects_layer().data_setitem((rows.ravel(), columns.ravel()), label)
 
 
 def rows(window: Any) -> list[tuple[str, ...]]:
@@ -55,7 +55,6 @@ def rows(window: Any) -> list[tuple[str, ...]]:
 
 def test_commit_over_others_keeps_or_overwrites_them(ready):
     disc = discs()[1] == 1
-    ready.workspace.target()
     most = (slice(0, 200), slice(0, CENTERS[0][1] + 8))
     paint(ready, most, 9)
     ready.add_object(*CENTERS[0], SHIFT)
@@ -75,7 +74,6 @@ def test_commit_over_others_keeps_or_overwrites_them(ready):
 
 
 def test_commit_wholly_under_another_offers_to_overwrite(ready):
-    ready.workspace.target()
     paint(ready, (slice(0, 200), slice(0, 220)), 4)
     ready.add_object(*CENTERS[1], SHIFT)
     assert ready.status.kind == "failed"
@@ -86,7 +84,6 @@ def test_commit_wholly_under_another_offers_to_overwrite(ready):
 
 
 def test_commit_of_several_with_one_hidden_offers_to_overwrite(ready):
-    ready.workspace.target()
     paint(ready, (slice(0, 200), slice(0, 110)), 4)
     ready.click(*CENTERS[1])
     ready.key(Qt.Key.Key_N)
@@ -233,10 +230,9 @@ def test_undo_with_a_misfit_layer_stays_in_the_history(ready):
 
 
 def test_split_at_points_cuts_at_the_neck(ready):
-    ready.workspace.target()
     y, x = np.indices((200, 220))
     both = ((y - 100) ** 2 + (x - 80) ** 2 <= 900) | ((y - 100) ** 2 + (x - 130) ** 2 <= 900)
-    ready.viewer.layers["SimMAT objects"].data_setitem(np.nonzero(both), 6)
+    ready.objects_layer().data_setitem(np.nonzero(both), 6)
     ready.key_over(100, 80, Qt.Key.Key_K)
     assert "Object 6 is one piece" in ready.status.text
     ready.click(100, 80, SHIFT)
