@@ -12,6 +12,8 @@ from PIL import Image
 from napari_simmat.batch.outputs import write_extra
 from napari_simmat.engine.drawing import fullest_plane, label_color, tint_objects, to_rgb
 from napari_simmat.engine.label_volume import MaskScore
+from napari_simmat.engine.measuring.measured_image import MeasuredTable
+from napari_simmat.engine.table_settings import TableSettings
 from napari_simmat.io.reference import ImageReference
 
 LABELS = np.zeros((3, 12, 16), np.uint32)  # Z, Y, X
@@ -20,6 +22,7 @@ LABELS[1, 3:5, 5:7] = 0  # a hole
 LABELS[1, 8:10, 0:4] = 7
 LABELS[1, 8:10, 12:16] = 7  # in two parts, at the border
 LABELS[2, 11, 15] = 300  # one pixel, in the corner
+NOTHING = MeasuredTable([], [])
 
 
 def segmented(labels: np.ndarray = LABELS, axes: str = "ZYX") -> Any:
@@ -33,6 +36,7 @@ def segmented(labels: np.ndarray = LABELS, axes: str = "ZYX") -> Any:
             is_large=False,
             has_channels=False,
             image=SimpleNamespace(reference=ImageReference()),
+            config=SimpleNamespace(table=TableSettings()),
             categories={},
             task=SimpleNamespace(image=Path("a.tif")),
         ),
@@ -53,7 +57,7 @@ def filled(roi: Any, shape: tuple[int, int]) -> np.ndarray:
 
 
 def test_write_extra_rois_fill_exactly_the_pixels(tmp_path):
-    write_extra("rois", tmp_path / "a.zip", segmented())
+    write_extra("rois", tmp_path / "a.zip", segmented(), NOTHING)
     with zipfile.ZipFile(tmp_path / "a.zip") as archive:
         names = archive.namelist()
         rois = [roifile.ImagejRoi.frombytes(archive.read(name)) for name in names]
@@ -64,7 +68,7 @@ def test_write_extra_rois_fill_exactly_the_pixels(tmp_path):
 
 
 def test_write_extra_overlay_shows_the_fullest_plane(tmp_path):
-    write_extra("overlay", tmp_path / "a.png", segmented())
+    write_extra("overlay", tmp_path / "a.png", segmented(), NOTHING)
     with Image.open(tmp_path / "a.png") as picture:
         assert picture.size == (16, 12)
         assert picture.getpixel((3, 2)) == label_color(1), "an outline has the object's color"

@@ -10,7 +10,7 @@ import numpy as np
 from napari_simmat.annotation.image_value import ImageValue
 from napari_simmat.annotation.label_editor import LabelEditor
 from napari_simmat.batch.outputs import LabeledObjects
-from napari_simmat.engine.channels.indices import bands_of, parse_indices
+from napari_simmat.engine.image_stack import ArraySource
 from napari_simmat.engine.table_settings import TableSettings
 from napari_simmat.io.reference import ImageReference
 
@@ -48,9 +48,9 @@ def labeled_objects(
         indices, and for a table of all.
     """
     table = table or TableSettings()
-    arrays = _measured(image, table, channels or {})
-    count = len(arrays)
-    arrays |= _bands(arrays, table, channels or {}, name)
+    measured = _measured(image, table, channels or {})
+    others = {name: each for name, each in (channels or {}).items() if name not in measured}
+    arrays = {**measured, **others} if measured else {}
     entries = {label: editor.register.entry(label) for label in editor.labels}
     return LabeledObjects(
         labels=np.array(editor.layer.data),
@@ -68,9 +68,9 @@ def labeled_objects(
         parents=editor.parents,
         image=name,
         channels=tuple(arrays),
-        measured=count,
+        sources=[ArraySource(array, None) for array in arrays.values()],
+        measured=len(measured),
         table=table,
-        plane=lambda at: np.stack([np.asarray(each[at]) for each in arrays.values()]),
     )
 
 
@@ -84,18 +84,3 @@ def _measured(
         return dict(channels)
     # A channel that the model reads several times is measured once.
     return dict(zip(image.usual.measured, image.usual.all_arrays, strict=True))
-
-
-def _bands(
-    measured: Mapping[str, Any], table: TableSettings, channels: Mapping[str, Any], image: str
-) -> dict[str, Any]:
-    """The further channels that the indices of the table are of."""
-    if not measured or not channels:
-        return {}
-    names = [*measured, *(name for name in channels if name not in measured)]
-    try:
-        found = [bands_of(index, names, image) for index in parse_indices(table.indices)]
-    except ValueError:  # where they are measured it is said, with all these names
-        return {name: channels[name] for name in names if name not in measured}
-    numbers = dict.fromkeys(number for each in found for number in each.values())
-    return {names[n]: channels[names[n]] for n in numbers if n >= len(measured)}

@@ -5,11 +5,17 @@ from __future__ import annotations
 import glob
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
-from napari_simmat.batch.outputs import LabeledObjects, about_table, object_set_of, saved_table
-from napari_simmat.batch.plan import EXTRA_ENDINGS, SPATIAL, TRACKS
+from napari_simmat.batch.outputs import (
+    FORMATS,
+    LabeledObjects,
+    about_table,
+    object_set_of,
+    saved_table,
+    write_format,
+)
+from napari_simmat.batch.plan import EXTRA_ENDINGS, TRACKS
 from napari_simmat.batch.summary import (
     ALL_OBJECTS,
     COLUMNS,
@@ -17,8 +23,7 @@ from napari_simmat.batch.summary import (
     SUMMARY_TABLE,
     corrected_page,
 )
-from napari_simmat.engine.files.objects import EXTRA_FORMATS, format_problem
-from napari_simmat.engine.files.spatial import write_spatialdata
+from napari_simmat.engine.files.objects import format_problem
 from napari_simmat.engine.files.tables import TABLE_FORMATS
 from napari_simmat.engine.measuring.measurements import with_shares
 from napari_simmat.io.files import atomic_write, read_table_file, write_table, write_text
@@ -63,21 +68,14 @@ def follow_image_job(folder: Path, stem: str, objects: LabeledObjects) -> Job[li
 
 def _write_extra(kind: str, path: Path, objects: LabeledObjects) -> None:
     """Write an optional output; ValueError if it is made of more than objects, or cannot be."""
-    formats = (*EXTRA_FORMATS, SPATIAL)
     if problem := format_problem(kind, objects.labels.shape, objects.axes, objects.reference):
         raise ValueError(problem)
-    if kind not in (*formats, *TABLE_FORMATS):
+    if kind not in FORMATS:
         raise ValueError("it is not made of the objects alone")
     about = about_table(objects.image, objects.reference, objects.table.indices)
-    with atomic_write(path) as temporary:
-        if kind in EXTRA_FORMATS:
-            EXTRA_FORMATS[kind].write(temporary, object_set_of(objects))
-        elif kind == SPATIAL:
-            columns, rows = saved_table(objects)
-            write_spatialdata(temporary, objects.labels, columns, rows, replace(about, indices=()))
-        else:
-            columns, rows = saved_table(objects)
-            TABLE_FORMATS[kind].write(temporary, columns, rows, about)
+    table = saved_table(objects)
+    with atomic_write(path) as part:
+        write_format(kind, part, objects.labels, lambda: object_set_of(objects), table, about)
 
 
 def batch_files(output: Path, image: str) -> list[Path]:

@@ -188,7 +188,7 @@ class OpenedImage:
         """
         source = ArraySource.of(self.image.data, self.axis, self.image.path.name)
         names = column_names(self.channel_names, source.n_channels, rgb=self.is_rgb)
-        return MeasuredImage.of(source, names, chosen, table, self.image.path.name)
+        return MeasuredImage.of([source], names, chosen, table, self.image.path.name)
 
     @property
     def as_read(self) -> dict[str, Any]:

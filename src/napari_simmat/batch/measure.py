@@ -22,19 +22,19 @@ from napari_simmat.datasets.label_folder import check_complete, labels_of_shape,
 from napari_simmat.engine.channels.matching import channel_index
 from napari_simmat.engine.files.label_images import class_of, label_properties
 from napari_simmat.engine.files.objects import OUTLINE_ENDINGS, read_objects
-from napari_simmat.engine.files.tables import TABLE_FORMATS
+from napari_simmat.engine.files.tables import ALL_TABLES
 from napari_simmat.engine.measuring.measured_image import column_names
-from napari_simmat.engine.measuring.measurements import SPATIAL, table_columns, with_shares
+from napari_simmat.engine.measuring.measurements import SPATIAL, with_shares
 from napari_simmat.engine.measuring.object_children import CHILDREN, count_children
 from napari_simmat.engine.settings import ChannelSelection
 from napari_simmat.engine.table_settings import TableSettings
 from napari_simmat.io.captures import is_capture, names_captures
-from napari_simmat.io.files import atomic_write, write_table
+from napari_simmat.io.files import atomic_write
 from napari_simmat.io.readers import is_image_folder, open_image, read_labels, stem_of
 from napari_simmat.io.reference import ImageReference
 from napari_simmat.progress import Job, Progress
 
-TABLE_ENDINGS = {".csv": "csv", **{each.ending: kind for kind, each in TABLE_FORMATS.items()}}
+TABLE_ENDINGS = {each.ending: kind for kind, each in ALL_TABLES.items()}
 """Formats of the table by the ending of its file's name."""
 NO_TABLE = "{} names no format of tables; end its name in one of {}."
 EXISTS = "{} exists already. Use --overwrite to replace it, or give another name."
@@ -182,15 +182,14 @@ def _holds_images(path: Path) -> bool:
 
 
 def check_output(output: Path, tasks: Sequence[MeasureTask], *, overwrite: bool) -> str:
-    """The format of a table, ``"csv"`` or a key of `TABLE_FORMATS`.
+    """The format of a table, a key of `ALL_TABLES`.
 
     Raises ValueError if its name says none, a package lacks, or it must not be written.
     """
     kind = TABLE_ENDINGS.get(output.suffix.lower())
     if kind is None:
         raise ValueError(NO_TABLE.format(output.name, format_list(TABLE_ENDINGS)))
-    if kind in TABLE_FORMATS:
-        TABLE_FORMATS[kind].check()
+    ALL_TABLES[kind].check()
     if output.exists() and not overwrite:
         raise ValueError(EXISTS.format(output))
     read = {
@@ -253,18 +252,13 @@ def measure_tasks_job(
     )
     rows = chain(rows, ({**row} for row in kept))
     with atomic_write(output) as path:
-        if kind == "csv":
-            write_table(
-                path, columns, ({name: row.get(name, "") for name in columns} for row in rows)
-            )
-        else:
-            one = done[0] if len(done) == 1 else None
-            about = about_table(
-                "" if one is None else one.task.title,
-                None if one is None else one.reference,
-                table.indices,
-            )
-            TABLE_FORMATS[kind].write(path, columns, rows, about)
+        one = done[0] if len(done) == 1 else None
+        about = about_table(
+            "" if one is None else one.task.title,
+            None if one is None else one.reference,
+            table.indices,
+        )
+        ALL_TABLES[kind].write(path, columns, rows, about)
     return done
 
 
@@ -292,9 +286,8 @@ def measure_task(
         objects = _read(path, opened)
         reference = objects.reference
         above = None if parents is None else parents.labels
-        found = measured.measure(objects.labels, opened.axes, reference, parents=above)
-        names = table_columns(
-            opened.axes, measured.columns, reference, parents=parents is not None, rows=found
+        names, found = measured.table(
+            objects.labels, opened.axes, reference, objects.known, parents=above
         )
         columns |= dict.fromkeys(names)
         if children is not None:
@@ -305,7 +298,6 @@ def measure_task(
                 frame = tuple(int(str(row[letter])) for letter in frames)
                 row[CHILDREN] = held[frame, int(str(row["label"]))]
         for row in found:
-            row |= objects.known(int(str(row["label"])))
             row |= {"labels": path.name} if several else {}
         rows += found
         counts[path] = len(found)

@@ -38,10 +38,9 @@ from napari_simmat.engine.files.objects import (
 )
 from napari_simmat.engine.files.spatial import write_spatialdata
 from napari_simmat.engine.files.tables import TABLE_FORMATS, TableAbout
-from napari_simmat.engine.image_stack import ChannelStack
+from napari_simmat.engine.image_stack import ArraySource, ChannelStack
 from napari_simmat.engine.label_volume import LabelVolume
-from napari_simmat.engine.measuring.measured_image import value_columns
-from napari_simmat.engine.measuring.measurements import measure_objects, table_columns
+from napari_simmat.engine.measuring.measured_image import MeasuredImage, MeasuredTable
 from napari_simmat.engine.table_settings import TableSettings
 from napari_simmat.engine.tracking.linking import Lineage, LineageTrack, track_table
 from napari_simmat.io.axes import label_dtype
@@ -66,6 +65,8 @@ CLASSES = "_classes.tif"
 """End of the name of the image of classes, which is in the format of the labels."""
 CERTAINTY = "class_certainty"
 """Column of tables with classes that the program gave; empty for those by hand."""
+FORMATS = (*EXTRA_FORMATS, *TABLE_FORMATS, SPATIAL)
+"""What is written of objects and their table alone, by kind."""
 OVERLAY_SHOWS = "The overlay shows {}, where most is labeled."
 
 
@@ -110,10 +111,10 @@ def write_result(segmented: SegmentedImage) -> TaskOutcome:
     )
 
 
-def _write_files(segmented: SegmentedImage, begun: float) -> MeasuredObjects:
+def _write_files(segmented: SegmentedImage, begun: float) -> MeasuredTable:
     loaded = segmented.loaded
     files = loaded.task.files
-    table = object_table(segmented)
+    table, pixels = object_table(segmented)
     # The record comes first: `recover_partial` relies on it after a kill.
     targets = (files.record, *files.recorded.values())
     outdated = files.outdated()
@@ -121,25 +122,14 @@ def _write_files(segmented: SegmentedImage, begun: float) -> MeasuredObjects:
         temporary = dict(zip(files.recorded, parts, strict=True))
         write_table(temporary["objects"], table.columns, table.rows)
         for kind in files.extras:
-            if kind in TABLE_FORMATS:
-                indices = loaded.config.table.indices
-                about = about_table(loaded.task.image.name, loaded.image.reference, indices)
-                TABLE_FORMATS[kind].write(temporary[kind], table.columns, table.rows, about)
-            elif kind == SPATIAL:
-                about = about_table(loaded.task.image.name, loaded.image.reference)
-                labels = np.asarray(segmented.volume.labels)
-                write_spatialdata(temporary[kind], labels, table.columns, table.rows, about)
-            elif segmented.tiles is not None and kind in EXTRA_FORMATS:
-                EXTRA_FORMATS[kind].write(temporary[kind], _objects_in_tiles(segmented, table))
-            else:
-                write_extra(kind, temporary[kind], segmented, table.rows)
+            write_extra(kind, temporary[kind], segmented, table)
         if segmented.tiles is not None:
             segmented.tiles.rename(temporary["labels"])
         else:
             write = label_writer(files.labels.name)
             labels = segmented.volume.labels
             write(temporary["labels"], labels, axes=loaded.axes, reference=loaded.image.reference)
-        write_text(record, record_of(segmented, table, temporary, begun).to_json())
+        write_text(record, record_of(segmented, pixels, temporary, begun).to_json())
     if INSIDE in files.extras:
         list_labels(loaded.task.image)
     for path in outdated:
@@ -147,7 +137,7 @@ def _write_files(segmented: SegmentedImage, begun: float) -> MeasuredObjects:
     return table
 
 
-def _objects_in_tiles(segmented: SegmentedImage, table: MeasuredObjects) -> ObjectsInTiles:
+def _objects_in_tiles(segmented: SegmentedImage, table: MeasuredTable) -> ObjectsInTiles:
     """The objects of labels that are in a file, for formats that are written one by one."""
     loaded = segmented.loaded
     sides = [f"bbox_{letter}{end}_px" for end in (0, 1) for letter in "yx"]
@@ -174,7 +164,7 @@ def _is_in_parts(segmented: SegmentedImage) -> bool:
     return segmented.tiles is not None or (loaded.is_large and len(loaded.shape) == 2)
 
 
-_MaskPixels = Mapping[tuple[tuple[int, ...], object], object]
+MaskPixels = Mapping[tuple[tuple[int, ...], object], object]
 """Number of pixels of a mask by its plane and label."""
 
 
@@ -200,30 +190,31 @@ def about_table(
 class MeasuredObjects(NamedTuple):
     """What is measured of the objects of an image."""
 
-    columns: list[str]
-    rows: list[dict[str, object]]
-    pixels: _MaskPixels
+    table: MeasuredTable
+    pixels: MaskPixels
 
 
 def object_table(segmented: SegmentedImage) -> MeasuredObjects:
     """Measure the objects of an image as its settings say."""
     loaded, stack, volume = segmented.loaded, segmented.stack, segmented.volume
-    size = loaded.image.reference
     chosen = loaded.all_channels if loaded.config.table.all_channels else stack.selection
     image = loaded.measured([n for n in chosen if n != GAP], loaded.config.table)
-    rows = image.measure(volume.labels, loaded.axes, size, volume.masks)
-    pixels: _MaskPixels
+    table = image.table(
+        volume.labels,
+        loaded.axes,
+        loaded.image.reference,
+        lambda label: {"class": loaded.categories.get(label, "")},
+        masks=volume.masks,
+    )
+    pixels: MaskPixels
     if _is_in_parts(segmented):
-        pixels = {((), row["label"]): row["area_px"] for row in rows}
+        pixels = {((), row["label"]): row["area_px"] for row in table.rows}
     else:
         pixels = _pixels_on_planes(volume)
-    for row in rows:
-        row["class"] = loaded.categories.get(int(str(row["label"])), "")
-    columns = table_columns(loaded.axes, image.columns, size, rows=rows)
-    return MeasuredObjects(columns, rows, pixels)
+    return MeasuredObjects(table, pixels)
 
 
-def _pixels_on_planes(volume: LabelVolume) -> _MaskPixels:
+def _pixels_on_planes(volume: LabelVolume) -> MaskPixels:
     """How many pixels each label has on the planes with masks."""
     pixels: dict[tuple[tuple[int, ...], object], object] = {}
     for plane in {one.plane for one in volume.masks}:
@@ -234,7 +225,7 @@ def _pixels_on_planes(volume: LabelVolume) -> _MaskPixels:
 
 
 def record_of(
-    segmented: SegmentedImage, table: MeasuredObjects, written: Mapping[str, Path], begun: float
+    segmented: SegmentedImage, pixels: MaskPixels, written: Mapping[str, Path], begun: float
 ) -> Record:
     """The record of outputs that are in temporary files yet; `written` has them by kind.
 
@@ -247,7 +238,7 @@ def record_of(
             "label": one.label,
             "plane": list(one.plane),
             "score": one.score,
-            "pixels": table.pixels.get((one.plane, one.label), 0),
+            "pixels": pixels.get((one.plane, one.label), 0),
         }
         category = segmented.loaded.categories.get(one.label)
         if category:
@@ -276,30 +267,28 @@ def record_of(
     )
 
 
-def write_extra(
-    kind: str, path: Path, segmented: SegmentedImage, rows: Sequence[Mapping[str, object]] = ()
-) -> None:
-    """Write one optional output.
+def write_extra(kind: str, path: Path, segmented: SegmentedImage, table: MeasuredTable) -> None:
+    """Write one optional output of a run.
 
     Parameters
     ----------
     kind
-        One of `batch.plan.EXTRA_ENDINGS` that is no table. The overlay is a PNG of the image with
-        its objects, of a stack the plane most covered by them; tracks are the Cell Tracking
-        Challenge's ``res_track.txt``, where in an image of one frame each object is a track.
+        One of `batch.plan.EXTRA_ENDINGS`. The overlay is a PNG of the image with its objects, of a
+        stack the plane most covered by them; tracks are the Cell Tracking Challenge's
+        ``res_track.txt``, where in an image of one frame each object is a track.
     path
         The file to write; any name.
     segmented
         The image and its objects.
-    rows
-        The table of its objects, where samples of a slide are chosen by.
+    table
+        Of its objects; samples of a slide are chosen by it, too.
     """
     volume, loaded = segmented.volume, segmented.loaded
     if kind == "overlay":
         from PIL import Image
 
         in_parts = _is_in_parts(segmented)
-        picture = overlay(loaded, segmented.stack, volume.labels, rows, in_parts=in_parts)
+        picture = overlay(loaded, segmented.stack, volume.labels, table.rows, in_parts=in_parts)
         Image.fromarray(picture).save(path, format="PNG")
     elif kind == "tracks":
         lineage = segmented.lineage or Lineage.of_labels(volume.labels[None])
@@ -308,27 +297,60 @@ def write_extra(
         frames = _frames(segmented)
         lineage = segmented.lineage or Lineage.of_labels(frames)
         _write_ctc(path, frames, track_table(lineage.tracks()))
+    elif kind == INSIDE:
+        objects = _object_set(segmented)
+        reference, properties = loaded.image.reference, zarr_properties(objects)
+        labels = objects.labels()
+        write_labels_inside(path, loaded.task.image, labels, loaded.axes, reference, properties)
     else:
-        objects = ObjectSet.of_labels(
-            volume.labels,
-            loaded.axes,
-            scores={(one.plane, one.label): one.score for one in volume.masks},
-            categories=loaded.categories,
-            reference=loaded.image.reference,
-            image=loaded.task.image.name,
-            has_channels=loaded.has_channels,
-        )
-        if kind == INSIDE:
-            write_labels_inside(
-                path,
-                loaded.task.image,
-                objects.labels(),
-                loaded.axes,
-                loaded.image.reference,
-                zarr_properties(objects),
-            )
+        indices = loaded.config.table.indices
+        about = about_table(loaded.task.image.name, loaded.image.reference, indices)
+        if segmented.tiles is None:
+            write_format(kind, path, volume.labels, lambda: _object_set(segmented), table, about)
         else:
-            OBJECT_FORMATS[kind].write(path, objects)
+            in_tiles = _objects_in_tiles(segmented, table)
+            write_format(kind, path, volume.labels, lambda: in_tiles, table, about)
+
+
+def _object_set(segmented: SegmentedImage) -> ObjectSet:
+    loaded = segmented.loaded
+    return ObjectSet.of_labels(
+        segmented.volume.labels,
+        loaded.axes,
+        scores={(one.plane, one.label): one.score for one in segmented.volume.masks},
+        categories=loaded.categories,
+        reference=loaded.image.reference,
+        image=loaded.task.image.name,
+        has_channels=loaded.has_channels,
+    )
+
+
+def write_format(
+    kind: str,
+    path: Path,
+    labels: Any,
+    objects: Callable[[], ObjectSet],
+    table: MeasuredTable,
+    about: TableAbout,
+) -> None:
+    """Write a format that is made of objects and their table alone.
+
+    Parameters
+    ----------
+    kind
+        One of `FORMATS`.
+    path
+        The file to write; any name.
+    labels, objects, table, about
+        The objects as labels (..., Y, X), as their formats take them, and as a table.
+    """
+    if kind in TABLE_FORMATS:
+        TABLE_FORMATS[kind].write(path, table.columns, table.rows, about)
+    elif kind == SPATIAL:
+        about = replace(about, indices=())
+        write_spatialdata(path, np.asarray(labels), table.columns, table.rows, about)
+    else:
+        EXTRA_FORMATS[kind].write(path, objects())
 
 
 def _frames(segmented: SegmentedImage) -> NDArray[Any]:
@@ -429,10 +451,11 @@ class LabeledObjects:
     image: str = ""
     """The image's name."""
     channels: Sequence[str] = ()
-    plane: Callable[[tuple[int, ...]], NDArray[Any]] | None = None
-    """What is measured: names of channels, and raw values as of `measure_objects`."""
+    sources: Sequence[ArraySource] = ()
+    """Names of all channels of the image, and arrays of them; none to measure no values."""
     measured: int | None = None
-    """How many of the channels, from the first; the others are bands of indices. None for all."""
+    """How many of the channels, from the first; the others may be bands of indices. None for all.
+    """
     table: TableSettings = field(default_factory=TableSettings)
     """Which statistics and indices of these channels."""
     time_axis: int | None = None
@@ -514,26 +537,28 @@ def save_objects_job(
     return list(targets.values())
 
 
-def saved_table(objects: LabeledObjects) -> tuple[list[str], list[dict[str, object]]]:
-    """Columns and rows of the table beside saved objects."""
-    values = value_columns(objects.channels, objects.table, objects.image, objects.measured)
-    rows = measure_objects(
-        objects.labels,
-        axes=objects.axes,
-        channels=values,
-        plane=objects.plane,
-        size=objects.reference,
-    )
-    columns = table_columns(objects.axes, values, objects.reference, rows=rows)
-    if objects.certainties:
-        columns.insert(columns.index("class") + 1, CERTAINTY)
-    for row in rows:
-        label = int(str(row["label"]))
-        row["class"] = objects.categories.get(label, "")
+def saved_table(objects: LabeledObjects) -> MeasuredTable:
+    """The table beside saved objects.
+
+    Raises ValueError if an index of it does not exist, or the image lacks a band of it.
+    """
+    image = MeasuredImage()
+    if objects.sources or objects.table.indices:
+        chosen = range(len(objects.channels))[: objects.measured]
+        names, table = objects.channels, objects.table
+        image = MeasuredImage.of(objects.sources, names, chosen, table, objects.image)
+
+    def known(label: int) -> dict[str, object]:
+        row: dict[str, object] = {"class": objects.categories.get(label, "")}
         row["score"] = objects.scores.get(label, float("nan"))
         if objects.certainties:
             row[CERTAINTY] = objects.certainties.get(label, "")
-    return columns, rows
+        return row
+
+    columns, rows = image.table(objects.labels, objects.axes, objects.reference, known)
+    if objects.certainties:
+        columns.insert(columns.index("class") + 1, CERTAINTY)
+    return MeasuredTable(columns, rows)
 
 
 def object_set_of(objects: LabeledObjects) -> ObjectSet:

@@ -42,7 +42,7 @@ from napari_simmat.batch.loaded_image import (
     read_task_prompts,
 )
 from napari_simmat.batch.nested import inner_plan, refuse_nested, segment_nested_job
-from napari_simmat.batch.outputs import MeasuredObjects, object_table, record_of, write_result
+from napari_simmat.batch.outputs import MaskPixels, object_table, record_of, write_result
 from napari_simmat.batch.overlays import overlay, overlay_plane
 from napari_simmat.batch.plan import (
     TRACKS,
@@ -118,7 +118,7 @@ class Segmentation:
     axes: str
     note: str
     _segmented: SegmentedImage = field(repr=False)
-    _table: MeasuredObjects = field(repr=False)
+    _pixels: MaskPixels = field(repr=False)
 
     @property
     def name(self) -> str:
@@ -134,7 +134,7 @@ class Segmentation:
     def record(self) -> Record:
         """How it was made: everything that the result depends on, which replays it."""
         segmented = self._segmented
-        return record_of(segmented, self._table, {}, time.monotonic() - segmented.seconds)
+        return record_of(segmented, self._pixels, {}, time.monotonic() - segmented.seconds)
 
     @property
     def overlay(self) -> NDArray[np.uint8]:
@@ -383,11 +383,9 @@ def segment(
                 idle = idle_sentence(config.automatic, predictor.model.spec)
                 found = replace(found, note=" ".join(filter(None, (found.note, idle))))
     _tell(loaded.task.name, found.note)
-    measured = object_table(found)
+    (columns, rows), pixels = object_table(found)
     labels = found.volume.labels
-    return Segmentation(
-        labels, measured.rows, measured.columns, loaded.axes, found.note, found, measured
-    )
+    return Segmentation(labels, rows, columns, loaded.axes, found.note, found, pixels)
 
 
 def segment_folder(

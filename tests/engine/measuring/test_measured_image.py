@@ -14,8 +14,8 @@ NAMES = ("DAPI", "red", "nir", "red")
 
 
 def measured(chosen, *indices, names=NAMES, values=VALUES):
-    source = ArraySource.of(values, 0)
-    return MeasuredImage.of(source, names, chosen, TableSettings(indices=indices), "a.tif")
+    sources = [ArraySource.of(values, 0)]
+    return MeasuredImage.of(sources, names, chosen, TableSettings(indices=indices), "a.tif")
 
 
 def test_column_names_are_of_the_file_or_numbers_with_a_word():
@@ -44,6 +44,17 @@ def test_measured_image_tells_channels_of_one_name_apart():
     assert list(measured([3]).columns.channels) == ["red"]
 
 
+@pytest.mark.parametrize("parts", [[VALUES[:1], VALUES[1:]], [*VALUES[:, None]]])
+def test_measured_image_of_several_arrays_is_that_of_one(parts):
+    whole = measured([2, 0], "ratio=red/DAPI", names=("DAPI", "red", "nir", "far"))
+    sources = [ArraySource.of(part, 0) for part in parts]
+    names, table = ("DAPI", "red", "nir", "far"), TableSettings(indices=("ratio=red/DAPI",))
+    image = MeasuredImage.of(sources, names, [2, 0], table, "a.tif")
+    assert image.numbers == whole.numbers == (2, 0, 1)
+    assert image.columns == whole.columns
+    assert image.plane(()).tolist() == whole.plane(()).tolist()
+
+
 @pytest.mark.parametrize("large", [0, 1 << 28])
 def test_measured_image_of_any_size_has_the_same_table(large, monkeypatch):
     monkeypatch.setattr(measured_image, "LARGE", large)
@@ -52,7 +63,7 @@ def test_measured_image_of_any_size_has_the_same_table(large, monkeypatch):
     labels[:, 20:] += (labels[:, 20:] > 0) * np.uint32(2**31)
     values = np.random.default_rng(0).normal(size=(2, *labels.shape))
     image = MeasuredImage.of(
-        ArraySource.of(values, 0), ("a", "b"), [1], TableSettings(indices=("r=a/b",)), "a.tif"
+        [ArraySource.of(values, 0)], ("a", "b"), [1], TableSettings(indices=("r=a/b",)), "a.tif"
     )
     masks = [MaskScore(3, 0.5), MaskScore(1, 0.25), MaskScore(1, 0.75)]
     rows = image.measure(labels, "YX", ImageReference(), masks, parents=labels // 2)

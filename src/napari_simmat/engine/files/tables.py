@@ -1,6 +1,7 @@
-"""Tables of objects for other programs: Parquet, and AnnData for spatial omics.
+"""Tables of objects: CSV, and for other programs Parquet, and AnnData for spatial omics.
 
-Both are made from the columns and rows of the CSV file, types and units from the columns' names.
+These two are made from the columns and rows of the CSV file, types and units from the names of
+columns.
 Equal tables are equal bytes: neither format gets a time.
 """
 
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_simmat.engine.table_settings import NAMED_STATISTICS, percentile_of
+from napari_simmat.io.files import write_table
 from napari_simmat.io.reference import ImageReference
 
 if TYPE_CHECKING:
@@ -66,7 +68,10 @@ class TableAbout:
 
 @dataclass(frozen=True)
 class TableFormat:
-    """A format of tables: its title, the ending of file names, what it needs, and its writer."""
+    """A format of tables: its title, the ending of file names, what it needs, and its writer.
+
+    The writer takes the columns out of rows that may hold more.
+    """
 
     title: str
     ending: str
@@ -75,8 +80,12 @@ class TableFormat:
 
     def check(self) -> None:
         """Raise ValueError with a sentence for the user if its package is not installed."""
-        if find_spec(self.package) is None:
+        if self.package and find_spec(self.package) is None:
             raise ValueError(NEEDS_PACKAGE.format(self.title, self.package, self.package))
+
+
+def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Row], _about: TableAbout) -> None:
+    write_table(path, columns, ({name: row.get(name, "") for name in columns} for row in rows))
 
 
 def write_parquet(
@@ -173,6 +182,8 @@ TABLE_FORMATS = {
     "anndata": TableFormat("AnnData", ".h5ad", "anndata", write_anndata),
 }
 """Formats of tables besides CSV, by kind."""
+ALL_TABLES = {"csv": TableFormat("CSV", ".csv", "", _write_csv), **TABLE_FORMATS}
+"""All formats of tables, by kind."""
 
 
 def kind_of(column: str) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,11 @@ from napari_simmat.engine.channels.indices import (
 from napari_simmat.engine.channels.matching import RGB
 from napari_simmat.engine.image_stack import FULL_SLICE, ArraySource
 from napari_simmat.engine.label_volume import MaskScore
-from napari_simmat.engine.measuring.measurements import ValueColumns, measure_objects
+from napari_simmat.engine.measuring.measurements import (
+    ValueColumns,
+    measure_objects,
+    table_columns,
+)
 from napari_simmat.engine.measuring.part_measurements import measure_in_parts
 from napari_simmat.engine.table_settings import TableSettings
 from napari_simmat.io.reference import ImageReference
@@ -47,37 +51,26 @@ def column_names(names: Sequence[str] | None, count: int, *, rgb: bool = False) 
     return list(names or [f"channel{number}" for number in range(count)])
 
 
-def value_columns(
-    names: Sequence[str], table: TableSettings, image: str, count: int | None = None
-) -> ValueColumns:
-    """What is measured where the rows of values are the channels called `names`.
-
-    Of these the first `count` are measured themselves, by default all; the others are bands of
-    indices.
-
-    Raises ValueError if an index of the table does not exist, or the `image` lacks a band of it.
-    """
-    placed = [
-        _placed(index, bands_of(index, names, image), range(len(names)))
-        for index in parse_indices(table.indices)
-    ]
-    channels = tuple(names)[:count]
-    return ValueColumns(channels=channels, indices=placed, statistics=table.statistics)
-
-
 def _placed(index: SpectralIndex, found: Mapping[str, int], numbers: Sequence[int]) -> PlacedIndex:
     """An index whose bands are the channels `found`, in rows of the channels `numbers`."""
     return PlacedIndex(index, {band: numbers.index(number) for band, number in found.items()})
 
 
+class MeasuredTable(NamedTuple):
+    """A table of objects: the names of its columns, and a row for each object."""
+
+    columns: list[str]
+    rows: list[dict[str, object]]
+
+
 @dataclass(frozen=True)
 class MeasuredImage:
-    """An image, and what of it is measured.
+    """An image, and what of it is measured; as it is without arguments, nothing of its values.
 
     Attributes
     ----------
-    source
-        The image.
+    sources
+        Arrays, whose channels together are the image's.
     numbers
         Which of its channels the rows of values are.
     columns
@@ -86,15 +79,15 @@ class MeasuredImage:
         What was taken as what, and may be another number than expected, as sentences.
     """
 
-    source: ArraySource
-    numbers: tuple[int, ...]
-    columns: ValueColumns
+    sources: Sequence[ArraySource] = ()
+    numbers: tuple[int, ...] = ()
+    columns: ValueColumns = field(default_factory=ValueColumns)
     notes: tuple[str, ...] = ()
 
     @classmethod
     def of(
         cls,
-        source: ArraySource,
+        sources: Sequence[ArraySource],
         names: Sequence[str],
         chosen: Sequence[int],
         table: TableSettings,
@@ -104,8 +97,8 @@ class MeasuredImage:
 
         Parameters
         ----------
-        source, image
-            The image, and its name for messages.
+        sources, image
+            Arrays of the image's channels, and its name for messages.
         names
             From `column_names`, one for each channel.
         chosen
@@ -127,11 +120,11 @@ class MeasuredImage:
             found = bands_of(index, names, image)
             numbers += [number for number in found.values() if number not in numbers]
             placed.append(_placed(index, found, numbers))
-            notes += [bands_note(index, found, names), _reflectance_note(index, source, image)]
+            notes += [bands_note(index, found, names), _reflectance_note(index, sources, image)]
         columns = ValueColumns(
             channels=tuple(titles), indices=tuple(placed), statistics=table.statistics
         )
-        return cls(source, tuple(numbers), columns, tuple(filter(None, notes)))
+        return cls(sources, tuple(numbers), columns, tuple(filter(None, notes)))
 
     def plane(self, index: tuple[int, ...]) -> NDArray[Any]:
         """Raw values (R, Y, X) of a plane, one row for each of `numbers`, in their common type."""
@@ -173,16 +166,53 @@ class MeasuredImage:
             parents=parents,
         )
 
+    def table(
+        self,
+        labels: Any,
+        axes: str,
+        size: ImageReference,
+        known: Callable[[int], Mapping[str, object]],
+        *,
+        masks: Sequence[MaskScore] = (),
+        parents: Any = None,
+    ) -> MeasuredTable:
+        """The table of the objects.
+
+        Parameters
+        ----------
+        labels, axes, size, masks, parents
+            As of `measure`.
+        known
+            What is known of a label besides, by column: its class, its score.
+        """
+        rows = self.measure(labels, axes, size, masks, parents)
+        for row in rows:
+            row |= known(int(str(row["label"])))
+        return MeasuredTable(
+            table_columns(axes, self.columns, size, parents=parents is not None, rows=rows), rows
+        )
+
     @property
     def _nbytes(self) -> int:
         """Bytes of a plane of all that is measured."""
-        return len(self.numbers) * math.prod(self.source.shape[-2:]) * self.source.dtype.itemsize
+        if not self.numbers:
+            return 0
+        size = np.result_type(*(source.dtype for source in self.sources)).itemsize
+        return len(self.numbers) * math.prod(self.sources[0].shape[-2:]) * size
 
     def part(self, index: tuple[int, ...], rows: slice, columns: slice) -> NDArray[Any]:
         """The same of some rows and columns."""
-        return np.stack(self.source.read(self.numbers, index, rows, columns))
+        read: dict[int, NDArray[Any]] = {}
+        first = 0
+        for source in self.sources:
+            own = [number for number in self.numbers if 0 <= number - first < source.n_channels]
+            if own:
+                numbers = [number - first for number in own]
+                read |= dict(zip(own, source.read(numbers, index, rows, columns), strict=True))
+            first += source.n_channels
+        return np.stack([read[number] for number in self.numbers])
 
 
-def _reflectance_note(index: SpectralIndex, source: ArraySource, image: str) -> str:
-    is_whole = source.dtype.kind in "ui"
+def _reflectance_note(index: SpectralIndex, sources: Sequence[ArraySource], image: str) -> str:
+    is_whole = all(source.dtype.kind in "ui" for source in sources)
     return NOT_REFLECTANCE.format(index.name, image) if index.needs_reflectance and is_whole else ""
