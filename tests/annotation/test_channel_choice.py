@@ -11,6 +11,7 @@ from napari_simmat.annotation.channel_choice import (
     channel_mappings,
     channel_names,
     channels_problem,
+    labels_problem,
     mapping_remark,
     match_slots,
     matching_channels,
@@ -264,6 +265,23 @@ def test_are_aligned_compares_the_axes_that_both_have(axis, what):
     assert are_aligned(first, plane)
     assert are_aligned(other, plane) == (axis == 0)
     assert mapping_remark(whole("first", "other"), [first, other])
+
+
+def test_labels_problem_says_why_labels_are_not_of_an_image():
+    here = np.diag([0.5, 0.5, 1.0])
+    image = layer("image", placement=tuple(here.ravel()))
+    stack = layer("stack", (4, 8, 9))
+    moved = layer("moved", placement=tuple((here + np.eye(3, k=2)).ravel()))
+    found = {
+        name: labels_problem(labels, whole("image"), [stack, image])
+        for name, labels in {"none": None, "fits": image, "stack": stack, "moved": moved}.items()
+    }
+    assert found == {
+        "none": channels.NO_LABELS.format("image"),
+        "fits": None,
+        "stack": channels.LABELS_SHAPE.format("stack", "4 x 8 x 9", "image", "8 x 9"),
+        "moved": channels.LABELS_ELSEWHERE.format("moved", "image"),
+    }
 
 
 @pytest.mark.parametrize(

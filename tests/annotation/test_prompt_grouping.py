@@ -51,6 +51,22 @@ def test_objects_on_nested_boxes_gives_points_to_the_smaller():
     assert inner.points == ((5.0, 5.0),)
 
 
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("small_is_first", [False, True])
+@pytest.mark.parametrize(("at", "owner"), [(14.0, 0), (15.0, 1)])
+def test_stray_point_belongs_to_the_box_half_a_pixel_nearer(at, owner, small_is_first, turned):
+    """Rows 2 to 9 and 20 to 27: their edges are at 9.5 and 19.5."""
+    widths = (4.5, 34.5) if small_is_first else (34.5, 4.5)
+    sides = [(1.5, 1.5, 9.5, widths[0]), (19.5, 1.5, 27.5, widths[1])]
+    point = (at, 3.0)
+    if turned:
+        sides = [(x0, y0, x1, y1) for y0, x0, y1, x1 in sides]
+        point = point[::-1]
+    prompts = Prompts(points=(point,), labels=(0,), outlines=tuple(box(*each) for each in sides))
+    asked = prompts_on(PromptState(prompts), (), SHAPE)
+    assert [each.points for each in asked] == [(point,) if n == owner else () for n in (0, 1)]
+
+
 def test_objects_on_another_plane_is_empty():
     prompts = Prompts(
         points=((0.0, 3.0, 4.0), (1.0, 5.0, 6.0)), labels=(1, 1), outlines=(box(0, 0, 5, 5, 0.0),)
