@@ -144,6 +144,19 @@ def test_prompts_are_placed_by_an_unsteady_hand(monkeypatch):
     assert middles == [truth.middle for truth in SimulatedUser(labels).objects.values()]
 
 
+@pytest.mark.parametrize(("radius", "outlined"), [(14, True), (40, False)])
+def test_what_is_outlined_sooner_than_boxed_is_outlined(monkeypatch, radius, outlined):
+    labels = discs(radius)
+    predictor = Scripted(labels == 1, labels == 2)
+    offer = Offer(np.zeros_like(labels), predictor, by="pen or box")
+    monkeypatch.setitem(WAYS, "scripted", lambda _: offer)
+    done = finish_image("scripted", setting(labels))
+    assert [prompt.box is None for prompt in predictor.asked] == [outlined] * 2
+    line = LINE + 2 * np.pi * radius * PER_PIXEL
+    assert done.seconds == pytest.approx(2 * (line if outlined else BOX), rel=0.06)
+    assert (line < BOX) == outlined
+
+
 def test_object_that_is_never_met_costs_ten_clicks_and_is_left(monkeypatch):
     labels = squares(1)
     bad = grown(labels == 1, 8)
@@ -200,7 +213,9 @@ def test_table_shows_means_over_images():
     assert {line.count("|") for line in lines} == {HEAD.count("|")}
 
 
-@pytest.mark.parametrize("way", ["clicks", "boxes", "everything", "forest"])
+@pytest.mark.parametrize(
+    "way", ["clicks", "boxes", "everything", "everything, pen or box", "forest"]
+)
 def test_drawn_discs_are_finished_in_each_way(way):
     y, x = np.indices((160, 200))
     labels = np.zeros((160, 200), np.int32)
@@ -212,7 +227,7 @@ def test_drawn_discs_are_finished_in_each_way(way):
     image = LabeledImage("discs", shown.astype(np.uint8), labels)
     done = finish_image(way, Setting(load_model("tiny"), image, SimulatedUser(labels)))
     assert (done.objects, done.left) == (9, 0)
-    if way == "everything":
+    if way.startswith("everything"):
         assert done.actions < 4
         assert done.found_75 == 9
     elif way == "forest":

@@ -59,7 +59,7 @@ from simmat_research.strokes import (
     outline_of,
     scribble_over,
 )
-from simmat_research.user_time import EFFECTIVE_WIDTH, REACTION, UserTime
+from simmat_research.user_time import BOX, EFFECTIVE_WIDTH, LINE, PER_PIXEL, REACTION, UserTime
 
 MAX_CLICKS = 10
 """Clicks and boxes after which the user gives an object up."""
@@ -98,8 +98,8 @@ class Offer:
         Whether wrong ones give way to objects that are made in their place.
     by
         How the objects that are missing are made: by clicks; by boxes corrected by clicks,
-        scribbles or a pen; or without a predictor by hand, at the time of a steady hand or by the
-        steering law.
+        scribbles or a pen; by such a box or an outline, whichever is quicker; or without a
+        predictor by hand, at the time of a steady hand or by the steering law.
     kind
         What was learned of the objects, for the next image.
     """
@@ -109,7 +109,9 @@ class Offer:
     made: Labels | None = None
     offered: bool = False
     drafts: bool = False
-    by: Literal["clicks", "boxes", "scribbles", "pen", "hand", "hand, steering"] = "clicks"
+    by: Literal["clicks", "boxes", "scribbles", "pen", "pen or box", "hand", "hand, steering"] = (
+        "clicks"
+    )
     kind: ObjectKind | None = None
 
 
@@ -199,13 +201,11 @@ class SimulatedUser:
 
     def box(self, predictor: Predictor, label: int) -> tuple[int, Mask]:
         """The same, beginning with a box."""
-        prompt = Prompt(box=self._box_around(label), object=label)
-        return self._correct(predictor, self.objects[label], prompt)
+        return self._correct(predictor, self.objects[label], self._box_prompt(label))
 
     def boxed(self, predictor: Predictor, label: int) -> Mask:
         """The mask (Y, X) of a box, uncorrected."""
-        prompt = Prompt(box=self._box_around(label), object=label)
-        return self._answer(predictor, Refiner(), prompt).mask
+        return self._answer(predictor, Refiner(), self._box_prompt(label)).mask
 
     def box_and_scribbles(self, predictor: Predictor, label: int) -> tuple[int, Mask]:
         """The same, but what is wrong is scribbled over instead of clicked."""
@@ -213,7 +213,7 @@ class SimulatedUser:
         def scribble(mask: Mask, truth: Mask, actions: int) -> Stroke:
             return scribble_over(mask ^ truth, truth, actions, self.hand)
 
-        return self._draw(predictor, label, scribble)
+        return self._draw(predictor, label, self._box_prompt(label), scribble)
 
     def box_and_pen(self, predictor: Predictor, label: int) -> tuple[int, Mask]:
         """The same, but a line is drawn around what is wrong, or once around the object.
@@ -223,18 +223,32 @@ class SimulatedUser:
         """
         truth = self.labels == label
         whole = ndimage.binary_fill_holes(largest_part(truth))
-        outlined = bool(np.count_nonzero(whole ^ truth) > UNLIKE * np.count_nonzero(truth))
+        like = bool(np.count_nonzero(whole ^ truth) <= UNLIKE * np.count_nonzero(truth))
+        return self._mend_by_pen(predictor, label, self._box_prompt(label), may_outline=like)
 
+    def pen_or_box(self, predictor: Predictor, label: int) -> tuple[int, Mask]:
+        """The same, but the object is outlined at once where that is quicker than a box."""
+        truth = self.labels == label
+        if LINE + PER_PIXEL * outline_length(truth) >= BOX:
+            return self.box_and_pen(predictor, label)
+        stroke = outline_of(truth, label, self.hand * OUTLINE_UNSTEADINESS)
+        self.time.line(stroke.length)
+        first = _outline_prompt(drawn_line(stroke.line), label)
+        return self._mend_by_pen(predictor, label, first)
+
+    def _mend_by_pen(
+        self, predictor: Predictor, label: int, first: Prompt, may_outline: bool = False
+    ) -> tuple[int, Mask]:
         def correct(mask: Mask, truth: Mask, actions: int) -> Stroke:
-            nonlocal outlined
-            if not outlined and not self._is_done_by_one(label, mask):
-                outlined = True
+            nonlocal may_outline
+            if may_outline and not self._is_done_by_one(label, mask):
+                may_outline = False
                 return outline_of(truth, actions, self.hand * OUTLINE_UNSTEADINESS)
             wrong = mask ^ truth
             around = line_around(wrong, truth, actions, self.hand)
             return around or scribble_over(wrong, truth, actions, self.hand)
 
-        return self._draw(predictor, label, correct)
+        return self._draw(predictor, label, first, correct)
 
     def outline(self, label: int, steering: bool = False) -> Mask:
         """Outline an object by one line, without a program: its mask (Y, X).
@@ -266,15 +280,18 @@ class SimulatedUser:
             [result] = refiner.refine(predictor, [prompt])
         return result
 
+    def _box_prompt(self, label: int) -> Prompt:
+        return Prompt(box=self._box_around(label), object=label)
+
     def _draw(
         self,
         predictor: Predictor,
         label: int,
+        prompt: Prompt,
         correct: Callable[[Mask, Mask, int], Stroke],
     ) -> tuple[int, Mask]:
-        """A box, then lines; `correct` takes mask, truth and the number of the action."""
-        true_mask, refiner = self.labels == label, Refiner()
-        prompt, actions = Prompt(box=self._box_around(label), object=label), 1
+        """A prompt, then lines; `correct` takes mask, truth and the number of the action."""
+        true_mask, refiner, actions = self.labels == label, Refiner(), 1
         while True:
             mask = self._answer(predictor, refiner, prompt).mask
             if self.is_done(label, mask) or actions == MAX_CLICKS:
@@ -390,10 +407,9 @@ def _with_line(
     """
     shown = OpenObject(ObjectPrompt(prompt, Prompts()), mask)
     meaning = meaning_of(line, bool(label), [shown])
-    points = tuple((float(y), float(x)) for y, x in line)
     if any(each is not None and each.reading == "outline" for each in (meaning, meaning.other)):
-        anew = Prompt(points, scribbles=(1,) * len(points), object=prompt.object)
-        return anew, meaning.reading != "outline"
+        return _outline_prompt(line, prompt.object), meaning.reading != "outline"
+    points = tuple((float(y), float(x)) for y, x in line)
     before = prompt.scribbles or (0,) * len(prompt.points)
     mended = replace(
         prompt,
@@ -402,6 +418,12 @@ def _with_line(
         scribbles=(*before, *[max(before, default=0) + 1] * len(points)),
     )
     return mended, False
+
+
+def _outline_prompt(line: NDArray[np.float64], label: int | None) -> Prompt:
+    """A line with points (N, 2) that is an object's outline."""
+    points = tuple((float(y), float(x)) for y, x in line)
+    return Prompt(points, scribbles=(1,) * len(points), object=label)
 
 
 class Setting(NamedTuple):
@@ -514,6 +536,11 @@ def by_everything_and_boxes(setting: Setting) -> Offer:
     return replace(by_everything(setting), drafts=True, by="boxes")
 
 
+def by_everything_and_pen(setting: Setting) -> Offer:
+    """The same, but outlines where they are quicker than boxes, and lines that correct."""
+    return replace(by_everything_and_boxes(setting), by="pen or box")
+
+
 def by_second_look(setting: Setting) -> Offer:
     """The same by clicks all over, and a second look, by the size of what was found."""
     settings = AutomaticSettings(by="clicks", second_look=True)
@@ -580,6 +607,7 @@ WAYS: dict[str, Callable[[Setting], Offer]] = {
     "boxes": by_boxes,
     "everything": by_everything,
     "everything, boxes": by_everything_and_boxes,
+    "everything, pen or box": by_everything_and_pen,
     "second look": by_second_look,
     "second look, scribbles": by_scribbles,
     "second look, pen": by_pen,
@@ -664,6 +692,7 @@ def _maker(proposals: Offer, user: SimulatedUser) -> Callable[[int], Mask]:
         "boxes": user.box,
         "scribbles": user.box_and_scribbles,
         "pen": user.box_and_pen,
+        "pen or box": user.pen_or_box,
     }[proposals.by]
     return lambda label: prompt(predictor, label)[1]
 
