@@ -53,7 +53,7 @@ def quick(monkeypatch):
 def trained(base, tmp_path) -> Callable[..., tuple[ModelSpec, Path]]:
     def run(data: Dataset, **settings: object) -> tuple[ModelSpec, Path]:
         path = tmp_path / "made.safetensors"
-        config = short(transfer="zeroshot", strategy="lora", **settings)
+        config = short(transfer="zeroshot", strategy="lora", steps=12, **settings)
         return finish(train_checkpoint_job(base, data, config, path, tmp_path / "run")), path
 
     return run

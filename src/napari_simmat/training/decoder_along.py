@@ -38,9 +38,11 @@ from napari_simmat.training.region_score import MOST_UNKNOWN, fit_score, judged_
 from napari_simmat.training.trainable import TrainableNetwork
 
 CROPS = 240
-"""Crops of all training images together."""
+"""Crops of all training images together, at most one for each update."""
 STEPS = 240
 """Updates of the maps, of three crops each."""
+UPDATES_PER_STEP = 2
+"""At most so many for each step that a training is given: a trial ends soon."""
 SCORED = 40
 """Training images of whose regions the score learns."""
 PART = 1024
@@ -92,17 +94,19 @@ def _fit_maps_job(
     predictor: Predictor, dataset: Dataset, config: TrainConfig
 ) -> Job[ObjectDecoder]:
     """The decoder whose maps follow crops of the training images."""
-    samples = _spread(dataset.train, CROPS)
+    steps = min(STEPS, UPDATES_PER_STEP * (config.steps or STEPS))
+    most = min(CROPS, steps)
+    samples = _spread(dataset.train, most)
     crops: list[ObjectCrop] = []
     rng = np.random.default_rng(config.seed)
     for done, sample in enumerate(samples):
         known = yield from _open_job(predictor, sample, config)
         if (known > 0).any():
-            job = draw_crops_job(predictor, known, (), rng, math.ceil(CROPS / len(samples)))
+            job = draw_crops_job(predictor, known, (), rng, math.ceil(most / len(samples)))
             start, end = done / len(samples), (done + 1) / len(samples)
             crops += yield from as_part(job, start / 4, end / 4)
     rng.shuffle(crops)
-    return (yield from as_part(fit_decoder_job(predictor, crops, STEPS, ends=True), 0.25, 1))
+    return (yield from as_part(fit_decoder_job(predictor, crops, steps, ends=True), 0.25, 1))
 
 
 def _fit_score_job(
