@@ -35,6 +35,14 @@ def labeled(tmp_path):
 
 
 @pytest.fixture
+def brief_lessons(monkeypatch):
+    """The decoder is taught by a few updates, where what it finds then does not matter."""
+    from tests.lessons import shorten  # torch only where it is needed
+
+    shorten(monkeypatch)
+
+
+@pytest.fixture
 def angles(tmp_path):
     """A folder `polarization`: two images of four angles, each with two labeled discs."""
     folder = tmp_path / "polarization"

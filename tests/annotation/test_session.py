@@ -240,6 +240,7 @@ def test_session_proposes_by_the_decoder_whatever_is_committed(user_folder, monk
             assert not proposed.looks_again
 
 
+@pytest.mark.usefixtures("brief_lessons")
 def test_session_lesson_tunes_the_decoder_but_for_clicks(session):
     commit_discs(session, 3)
     lesson = session._lesson(())
@@ -277,6 +278,7 @@ def test_session_corrects_a_draft(session):
     assert len(session.drafts) == 3
 
 
+@pytest.mark.usefixtures("brief_lessons")
 def test_session_ground_teaches_looks(session):
     with pytest.raises(ValueError, match=NO_GROUND):
         session.mark_ground([(10, 10), (10, 200)])
@@ -631,6 +633,7 @@ def test_session_that_learns_leaves_the_files_beside_its_log(tmp_path):
     assert not (tmp_path / "a.learning-0123abcd").exists()
 
 
+@pytest.mark.usefixtures("brief_lessons")
 def test_session_goes_on_with_the_recorded_log_of_a_window(tmp_path):
     """Also with steps in side views, which only the window shows."""
     log = tmp_path / "recorded.jsonl"

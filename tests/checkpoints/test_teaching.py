@@ -26,6 +26,7 @@ from napari_simmat.engine.settings import (
 )
 from napari_simmat.progress import finish
 from napari_simmat.training.adapting import AdaptedCheckpoint
+from tests.lessons import shorten
 from tests.model_files import export
 from tests.nightly import nightly_but
 
@@ -69,7 +70,9 @@ def tiny_taught(lesson, tmp_path_factory):
 @pytest.fixture(scope="module")
 def tuned(lesson, tmp_path_factory):
     """The same of its decoder."""
-    predictor, kind = taught("tiny", lesson, by="auto")
+    with pytest.MonkeyPatch.context() as patch:
+        shorten(patch)
+        predictor, kind = taught("tiny", lesson, by="auto")
     folder = tmp_path_factory.mktemp("tuned")
     return predictor, kind, save_taught("tiny", kind, folder / "discs.safetensors")
 

@@ -132,6 +132,7 @@ def test_models_teach_finds_objects_of_the_kind(lesson, simmat):
     assert first == second
 
 
+@pytest.mark.usefixtures("brief_lessons")
 def test_models_teach_refuses_in_a_sentence(lesson, simmat):
     words = ("models", "teach", "a.tif", "--labels", "five.tif", "--name")
     assert "name of a built-in model" in simmat(*words, "tiny").err

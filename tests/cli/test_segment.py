@@ -530,6 +530,7 @@ def test_nothing_found_names_the_next_step_in_command_and_report(folder, simmat)
     assert "What the model reads is 0 everywhere." in Path("both/simmat-report.html").read_text()
 
 
+@pytest.mark.slow
 def test_objects_left_out_as_unsure_are_told(folder, simmat):
     tifffile.imwrite("a.tif", brick()[:200, :200])
     result = simmat("segment", "a.tif", "--output", "one", "--report")

@@ -86,6 +86,7 @@ def discs(folder):
     return labels
 
 
+@pytest.mark.usefixtures("brief_lessons")
 def test_decoder_of_tiny_is_recorded_and_replayed_as_it_was(discs, simmat):
     taught = simmat("models", "teach", "discs.tif", "--labels", "three.tif", "--name", "round")
     assert taught.status == 0, taught.err

@@ -80,6 +80,7 @@ def test_decoder_learns_what_counts_as_an_object(trained):
 @pytest.mark.shipped_models
 def test_decoder_that_is_no_better_is_not_kept(trained, base, monkeypatch):
     monkeypatch.setattr(decoder_along, "_f1", lambda *_: 0.5)
+    monkeypatch.setattr(decoder_along, "STEPS", 3)
     spec, path = trained(data_of(striped), complete=True)
     assert spec.metrics["everything"] == {"before": 50.0, "after": 50.0}
     ours, theirs = (model.decoder.state_dict() for model in (load_model(path), base))

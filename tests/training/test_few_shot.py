@@ -270,6 +270,7 @@ def test_separating_channels_show_the_objects_best():
     assert separating_channels([plane.values[:1]], [plane.known(())]) == (0, 0, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("accepted")
 def test_train_few_command_learns_from_one_image(tmp_path, capsys):
     plane, output = squares(), tmp_path / "mine.safetensors"

@@ -21,6 +21,7 @@ from tests.training.squares import pictures, short
 pytest.importorskip("timm")
 
 
+@pytest.mark.slow
 def test_edgetam_is_tuned_saved_and_loaded(monkeypatch, tmp_path, user_folder):
     monkeypatch.setattr(hiera_encoder, "SIDE", SIDE)
     usual = catalog.PREPROCESSING["sam2"]

@@ -57,32 +57,32 @@ def shown() -> tuple[np.ndarray, np.ndarray]:
     return np.where(np.isin(large, three), large, 0), np.isin(small, five)
 
 
-@pytest.fixture(scope="module")
-def tuned(predictor: Predictor, shown: tuple[np.ndarray, np.ndarray]) -> ObjectDecoder:
-    return finish(tune_decoder_job(predictor, *shown))
-
-
+@pytest.mark.slow
 def test_what_is_marked_as_ground_and_its_like_is_found_less(
-    predictor: Predictor, tuned: ObjectDecoder
+    predictor: Predictor, shown: tuple[np.ndarray, np.ndarray]
 ) -> None:
+    tuned = finish(tune_decoder_job(predictor, *shown))
     _, large, small = large_and_small()
     assert (met(predictor, large), met(predictor, small)) == (10, 10)
     assert met(predictor, large, tuned) == 10
     assert met(predictor, small, tuned) < 5
 
 
+@pytest.mark.usefixtures("brief_lessons")
 def test_the_same_lesson_gives_the_same_decoder_in_half(
-    predictor: Predictor, shown: tuple[np.ndarray, np.ndarray], tuned: ObjectDecoder
+    predictor: Predictor, shown: tuple[np.ndarray, np.ndarray]
 ) -> None:
-    again = finish(tune_decoder_job(predictor, *shown)).state_dict()
-    for name, each in tuned.state_dict().items():
+    once, again = (finish(tune_decoder_job(predictor, *shown)).state_dict() for _ in range(2))
+    for name, each in once.items():
         assert torch.equal(each, again[name])
         assert torch.equal(each, each.half().float())
 
 
+@pytest.mark.usefixtures("brief_lessons")
 def test_the_models_own_decoder_and_its_score_stay(
-    predictor: Predictor, tuned: ObjectDecoder
+    predictor: Predictor, shown: tuple[np.ndarray, np.ndarray]
 ) -> None:
+    tuned = finish(tune_decoder_job(predictor, *shown))
     own, stock = predictor.object_decoder.state_dict(), load_model("tiny").decoder.state_dict()
     assert all(torch.equal(each, stock[name]) for name, each in own.items())
     changed = {

@@ -12,6 +12,7 @@ from napari_simmat.engine.settings import AutomaticSettings
 from napari_simmat.evaluation.metrics import pairwise_iou
 from napari_simmat.models.spec import Model
 from napari_simmat.progress import finish
+from tests.nightly import nightly_but
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,7 @@ def discs(radius: float, rows: int = 3, columns: int = 4) -> tuple[NDArray, NDAr
     return (60 + 120 * (labels > 0) + noise).clip(0, 255).astype(np.uint8), labels
 
 
-@pytest.mark.parametrize("radius", [5, 12, 40, 90])
+@pytest.mark.parametrize("radius", nightly_but((5, 12, 40, 90), 5, 40))
 def test_discs_of_any_size_are_found(model: Model, radius: float) -> None:
     image, labels = discs(radius)
     predictor = Predictor(model, "cpu")
@@ -187,6 +188,7 @@ def test_look_begins_where_one_is_and_coarsely(
     assert len(look.left) == len(Look.at(predictor).left) - 1, "one piece at least"
 
 
+@pytest.mark.slow
 def test_many_looks_find_the_same_as_one_wherever_they_begin(
     model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:

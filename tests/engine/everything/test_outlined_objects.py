@@ -21,6 +21,7 @@ from napari_simmat.models.network import DecodedMasks
 from napari_simmat.models.spec import Model
 from napari_simmat.progress import finish
 from tests.engine.everything.test_decoder_tuning import large_and_small
+from tests.nightly import nightly_but
 
 BY_TINY = AutomaticSettings(by="tiny")
 SIZE = 96, 120
@@ -136,7 +137,7 @@ def test_objects_are_found_in_the_colors_of_a_transfer_layer():
     assert (pairwise_iou(found.labels.astype(np.int32), labels).max(0) > 0.75).all()
 
 
-@pytest.mark.parametrize("reads_angles", [False, True])
+@pytest.mark.parametrize("reads_angles", nightly_but((False, True), True))
 def test_tiles_have_no_seams_and_keep_the_image(reads_angles):
     image, labels = two_discs()
     wide = np.tile(image, (2, 4))
@@ -171,7 +172,8 @@ def test_model_that_came_without_tiny_says_so():
         segment_everything(predictor, BY_TINY)
 
 
-@pytest.mark.parametrize("reads_angles", [False, True])
+@pytest.mark.usefixtures("brief_lessons")
+@pytest.mark.parametrize("reads_angles", nightly_but((False, True), True))
 def test_objects_teach_the_decoder_that_finds_for_another_model(reads_angles, monkeypatch):
     """Of large and small discs three large ones are shown, and small ones as ground."""
     monkeypatch.setattr(decoder_tuning, "STEPS", 20)

@@ -117,6 +117,7 @@ def test_a_canvas_that_the_user_turned_stays_for_other_images():
     assert directions_of(viewer) == ("up", "right")
 
 
+@pytest.mark.slow
 @pytest.mark.real_window
 def test_a_click_on_a_turned_volume_is_where_it_was_pressed(window, tmp_path):
     nibabel: Any = pytest.importorskip("nibabel")

@@ -65,6 +65,7 @@ def test_all_frames_are_found_and_linked_as_by_python(film):
     film.qtbot.waitUntil(lambda: len(film.viewer.layers[TRACKS].graph) == 2)
 
 
+@pytest.mark.usefixtures("brief_lessons")
 def test_all_frames_of_a_script_are_those_of_the_window(film, tmp_path):
     film.push(film.tab.automatic_panel.all_frames)
     image, _ = series()

@@ -43,6 +43,9 @@ THREE = "3 committed objects"
 ALL_THREE = BY_ITSELF.format(met=3, count=3)
 
 
+pytestmark = pytest.mark.usefixtures("brief_lessons")
+
+
 @pytest.fixture
 def taught(ready: Any) -> Any:
     """The window with four discs, of which three are committed."""
