@@ -157,6 +157,20 @@ def test_what_is_outlined_sooner_than_boxed_is_outlined(monkeypatch, radius, out
     assert (line < BOX) == outlined
 
 
+def test_boxes_that_took_long_give_way_to_outlines(monkeypatch):
+    labels = discs(40, count=3)
+    first, second, third = (labels == number for number in (1, 2, 3))
+    predictor = Scripted(grown(first, 60), first, second, third)
+    offer = Offer(np.zeros_like(labels), predictor, by="pen or box")
+    monkeypatch.setitem(WAYS, "scripted", lambda _: offer)
+    task = setting(labels)
+    finish_image("scripted", task)
+    assert [prompt.box is None for prompt in predictor.asked] == [False, False, True, True], "and a line"
+    [took] = task.user.boxes_took
+    line = LINE + 2 * np.pi * 40 * PER_PIXEL
+    assert took > 2 * line - BOX, "so that box and lines take longer than an outline in the mean"
+
+
 def test_object_that_is_never_met_costs_ten_clicks_and_is_left(monkeypatch):
     labels = squares(1)
     bad = grown(labels == 1, 8)

@@ -179,6 +179,8 @@ class SimulatedUser:
     hand: float = 1.0
     objects: dict[int, GroundTruthObject] = field(init=False)
     time: UserTime = field(default_factory=UserTime, init=False)
+    boxes_took: list[float] = field(default_factory=list, init=False)
+    """Seconds of each box with the lines after it, where the user chooses between pen and box."""
 
     def __post_init__(self) -> None:
         self.objects = {
@@ -227,14 +229,19 @@ class SimulatedUser:
         return self._mend_by_pen(predictor, label, self._box_prompt(label), may_outline=like)
 
     def pen_or_box(self, predictor: Predictor, label: int) -> tuple[int, Mask]:
-        """The same, but the object is outlined at once where that is quicker than a box."""
-        truth = self.labels == label
-        if LINE + PER_PIXEL * outline_length(truth) >= BOX:
-            return self.box_and_pen(predictor, label)
-        stroke = outline_of(truth, label, self.hand * OUTLINE_UNSTEADINESS)
-        self.time.line(stroke.length)
-        first = _outline_prompt(drawn_line(stroke.line), label)
-        return self._mend_by_pen(predictor, label, first)
+        """The same, but the object is outlined at once where that is quicker.
+
+        The user expects a box to take, with its lines, what boxes have taken on this image.
+        """
+        truth, began = self.labels == label, self.time.seconds
+        if LINE + PER_PIXEL * outline_length(truth) < np.mean([BOX, *self.boxes_took]):
+            stroke = outline_of(truth, label, self.hand * OUTLINE_UNSTEADINESS)
+            self.time.line(stroke.length)
+            first = _outline_prompt(drawn_line(stroke.line), label)
+            return self._mend_by_pen(predictor, label, first)
+        made = self.box_and_pen(predictor, label)
+        self.boxes_took.append(self.time.seconds - began)
+        return made
 
     def _mend_by_pen(
         self, predictor: Predictor, label: int, first: Prompt, may_outline: bool = False
@@ -537,7 +544,7 @@ def by_everything_and_boxes(setting: Setting) -> Offer:
 
 
 def by_everything_and_pen(setting: Setting) -> Offer:
-    """The same, but outlines where they are quicker than boxes, and lines that correct."""
+    """The same, but outlines where boxes are expected to take longer, and lines that correct."""
     return replace(by_everything_and_boxes(setting), by="pen or box")
 
 
