@@ -165,7 +165,8 @@ def test_boxes_that_took_long_give_way_to_outlines(monkeypatch):
     monkeypatch.setitem(WAYS, "scripted", lambda _: offer)
     task = setting(labels)
     finish_image("scripted", task)
-    assert [prompt.box is None for prompt in predictor.asked] == [False, False, True, True], "and a line"
+    outlined = [prompt.box is None for prompt in predictor.asked]
+    assert outlined == [False, False, True, True], "the first is a box and its correction"
     [took] = task.user.boxes_took
     line = LINE + 2 * np.pi * 40 * PER_PIXEL
     assert took > 2 * line - BOX, "so that box and lines take longer than an outline in the mean"
