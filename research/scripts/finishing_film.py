@@ -436,11 +436,11 @@ def wait_until(condition: Callable[[], bool], timeout: float = 180_000) -> None:
             raise SystemExit("the window is still busy")
 
 
-def read_labels() -> np.ndarray:
-    """The true objects (Y, X)."""
+def read_labels(image: Path = IMAGE) -> np.ndarray:
+    """The true objects (Y, X) of an image."""
     from skimage.io import imread
 
-    labels = imread(IMAGE.with_name(IMAGE.stem + "_labels.png"))
+    labels = imread(image.with_name(image.stem + "_labels.png"))
     areas = np.bincount(labels.ravel())
     kept = areas <= LARGEST * np.median(areas[1:])
     kept[0] = False
