@@ -230,11 +230,15 @@ class User:
     def make(self, labels: list[int]) -> None:
         """Box objects, correct those that need it, and commit them together."""
         for number, label in enumerate(labels, 1):
-            self.take("box")
-            self.box(*self.knows.objects[label].box)
+            self.begin(label)
             self.correct(label)
             if number % TOGETHER == 0 or number == len(labels):
                 self.key("C")
+
+    def begin(self, label: int) -> None:
+        """Draw a box around an object."""
+        self.take("box")
+        self.box(*self.knows.objects[label].box)
 
     def correct(self, label: int) -> None:
         """Click where the mask of an object is wrong, until it is right."""
@@ -262,18 +266,21 @@ class User:
 
     def reject(self) -> None:
         """Look at each draft; point at those that are wrong, and press H."""
+        self.take_away(self._drafts(), "H")
+
+    def take_away(self, labels: np.ndarray, key: str) -> None:
+        """Look at each object of some labels (Y, X); point at those that are wrong, and press."""
         from napari_simmat.engine.masks import interior_point, label_windows
 
-        drafts = self._drafts()
-        self.time.look(len(np.unique(drafts)) - 1)
-        right = set(self.right(drafts).values())
-        for number, window in label_windows(drafts):
+        self.time.look(len(np.unique(labels)) - 1)
+        right = set(self.right(labels).values())
+        for number, window in label_windows(labels):
             if number not in right:
-                y, x = interior_point(drafts[window] == number)
+                y, x = interior_point(labels[window] == number)
                 at = window[0].start + y, window[1].start + x
                 self.film.at_image(*at, pressed=False)
                 self.hands.hover(*at)
-                self.key("H")
+                self.key(key)
 
     def _own(self, label: int) -> np.ndarray:
         """The mask that is shown where the object is."""

@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 import tifffile
-from finishing_film import DATA, ROOT, SIZE, TOGETHER, User, wait_until
+from finishing_film import DATA, ROOT, SIZE, User, read_labels, wait_until
 from numpy.typing import NDArray
 
 TUTORIALS = ROOT / "docs" / "tutorials"
@@ -39,8 +39,8 @@ CHANNELS, STAINED = 42, (12, 27, 33)
 CONTRASTS = 1.0, 0.7, 0.5
 FRAMES, FIELD, CELLS = 20, 256, 16
 """Of the time series: frames, side in pixels, and nuclei."""
-GONE, AFTER = 10, 11
-"""The last frame of one nucleus, and the first of another that comes to its place."""
+GONE = 10
+"""The last frame of one nucleus; on the next another one comes to its place."""
 GRAINS = "LZCu52_0005_jpg"
 """An image of copper particles: 212 of them."""
 FOLDER, FEW = 12, 65
@@ -62,6 +62,7 @@ class Person(User):
     def __init__(self, hands: Any, labels: Labels) -> None:
         super().__init__(hands, labels)
         self.most = 0
+        self.has_pen = False
         self.first: tuple[int, float] | None = None
 
     @property
@@ -114,65 +115,29 @@ class Person(User):
         self.hands.viewer.dims.set_current_step(0, frame)
         self._count("slider")
 
-    def outline(self, label: int) -> None:
-        """Draw around an object with the pen."""
+    def begin(self, label: int) -> None:
+        """Draw a box around an object or, with the pen, a line where that takes less time."""
         from simmat_research.strokes import outline_of
+        from simmat_research.user_time import BOX, LINE, PER_PIXEL
 
         line = outline_of(self.knows.labels == label, label).line
-        self.take("pen")
+        steps = np.linalg.norm(np.diff(line, axis=0), axis=1)
+        length = float(steps.sum() * self.hands.viewer.scene.camera.zoom)
+        if self.has_pen and LINE + PER_PIXEL * length < BOX:
+            self.take("pen")
+            self.draw(line, length)
+        else:
+            super().begin(label)
+
+    def draw(self, line: NDArray[np.float64], length: float) -> None:
+        """Draw a line (N, 2) of so many pixels of the screen."""
         self.hands.press_mouse(*line[0])
         for at in line[1:]:
             self.hands.move_mouse(*at)
         self.hands.release_mouse(*line[-1])
         self.actions["lines"] += 1
-        self.time.line(self._length(line))
+        self.time.line(length)
         self.wait()
-
-    def _length(self, line: NDArray[np.float64]) -> float:
-        """Of a line, in pixels of the screen."""
-        steps = np.linalg.norm(np.diff(line, axis=0), axis=1)
-        return float(steps.sum() * self.hands.viewer.scene.camera.zoom)
-
-    def complete(self, *, by_pen: bool = False) -> None:
-        """Make what is missing, by boxes or, where it is faster, by outlines; commit them."""
-        for number, label in enumerate(missing := self.missing(), 1):
-            if by_pen and self.is_outlined_faster(label):
-                self.outline(label)
-                self.correct(label)
-            else:
-                self.take("box")
-                self.box(*self.knows.objects[label].box)
-                self.correct(label)
-            if number % TOGETHER == 0 or number == len(missing):
-                self.key("C")
-
-    def is_outlined_faster(self, label: int) -> bool:
-        """Whether a line around an object takes less time on this screen than a box."""
-        from simmat_research.strokes import outline_of
-        from simmat_research.user_time import BOX, LINE, PER_PIXEL
-
-        line = outline_of(self.knows.labels == label, label).line
-        return LINE + PER_PIXEL * self._length(line) < BOX
-
-    def delete_wrong(self) -> None:
-        """Look at each committed object, and delete those that are wrong."""
-        from napari_simmat.engine.masks import interior_point, label_windows
-
-        committed = self.committed
-        self.time.look(len(np.unique(committed)) - 1)
-        right = set(self.right(committed).values())
-        for number, window in label_windows(committed):
-            if number not in right:
-                y, x = interior_point(committed[window] == number)
-                self.hands.hover(window[0].start + y, window[1].start + x)
-                self.key("Shift+D")
-
-    def finish_by_pen(self) -> None:
-        """Everything; outlines or boxes for what is missing; what is wrong is rejected; commit."""
-        self.everything()
-        self.complete(by_pen=True)
-        self.reject()
-        self.key("C")
 
     def menu(self, name: str) -> None:
         """Open the menu, and take an entry, unless its section is open."""
@@ -288,7 +253,8 @@ def radiologist(person: Person) -> str:
 
 def pathologist(person: Person) -> str:
     """A slide as a pyramid in OME-TIFF: the three largest nuclei by boxes, others as drafts."""
-    slide, labels = tifffile.imread(TUTORIALS / "stained.svs"), stained_labels()
+    slide = tifffile.imread(TUTORIALS / "stained.svs")
+    labels = np.asarray(tifffile.imread(TUTORIALS / "stained_labels.tif"), np.int32)
     with tifffile.TiffWriter("slide.ome.tif", bigtiff=True) as file:
         levels: Any = {"tile": (256, 256), "photometric": "rgb", "compression": "jpeg"}
         file.write(slide, subifds=2, metadata={"axes": "YXS"}, **levels)
@@ -310,7 +276,8 @@ def materials(person: Person) -> str:
     shutil.copy(DATA / "real" / "nanoshapes" / f"{GRAINS}.jpg", "grains.jpg")
     person.know(particles(GRAINS))
     person.open(Path("grains.jpg"))
-    person.finish_by_pen()
+    person.has_pen = True
+    person.finish_by_drafts()
     person.save()
     return person.found()
 
@@ -364,8 +331,8 @@ def folder(person: Person) -> str:
     right = there = 0
     for number, name in enumerate(names):
         person.know(particles(name))
-        person.delete_wrong()
-        person.complete()
+        person.take_away(person.committed, "Shift+D")
+        person.make(person.missing())
         right += len(person.done)
         there += len(person.knows.objects)
         if number < len(names) - 1:
@@ -392,14 +359,7 @@ def development(name: str) -> tuple[NDArray[Any], Labels]:
 
 def particles(name: str) -> Labels:
     """The true particles (Y, X) of an image; labels of ground are left out."""
-    from finishing_film import read_labels
-
     return read_labels(DATA / "real" / "nanoshapes" / f"{name}.jpg")
-
-
-def stained_labels() -> Labels:
-    """The nuclei (Y, X) of the slide."""
-    return np.asarray(tifffile.imread(TUTORIALS / "stained_labels.tif"), np.int32)
 
 
 def moving_nuclei() -> tuple[NDArray[np.uint16], Labels]:
