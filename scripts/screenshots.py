@@ -142,6 +142,10 @@ COINS = ((125.0, 206.0), (119.0, 270.0), (52.0, 215.0), (127.0, 154.0), (52.0, 1
 BOX = (168.5, 186.5, 217.5, 237.5)
 """y0, x0, y1, x1 around another coin."""
 BESIDE = (180.0, 242.0)
+PENNED = (COINS[2], 22.0)
+"""The coin that the pen outlines: its middle and its radius."""
+PEN_SIDE = 290
+"""Pixels of the screen."""
 
 
 def take(pictures: dict[str, Callable[[], None]]) -> None:
@@ -253,6 +257,73 @@ def objects(viewer: Any, widget: Any) -> None:
     tab.buttons.commit.click()
     settle(tab)
     save_tab(widget, "tab-failed")
+
+
+def pen() -> None:
+    """Four lines of the pen as they are drawn, and the other reading of one; side by side."""
+    from types import SimpleNamespace
+
+    import napari
+    from qtpy.QtCore import Qt
+    from qtpy.QtWidgets import QApplication
+    from skimage.data import coins as image
+
+    from tests.widgets.hands import Window
+
+    (y, x), radius = PENNED
+
+    def arc(of: float, begin: float, end: float) -> np.ndarray:
+        turn = 2 * np.pi * np.linspace(begin, end, 120)
+        return np.stack([y + of * np.sin(turn), x + of * np.cos(turn)], axis=1)
+
+    around = arc(radius, 0.0, 0.99)
+    cap = np.concatenate(
+        [np.linspace((y, x - radius - 4), (y, x + radius + 4)), arc(radius + 4, 1.0, 0.51)]
+    )
+    across = np.linspace((y + 4, x - 0.6 * radius), (y + 9, x + 0.5 * radius))
+
+    viewer = napari.Viewer(title="napari", show=True)
+    viewer.window.resize(*SIZE)
+    viewer.add_image(image(), name="coins")
+    hands = Window(viewer, SimpleNamespace(waitUntil=lambda done, **_: wait(done)))
+    hands.start()
+    viewer.scene.camera.center, viewer.scene.camera.zoom = (y, x), 4.0
+    pictures: list[np.ndarray] = []
+
+    def look() -> None:
+        """Keep a square around the object."""
+        wait(lambda: True)
+        shown = viewer.screenshot(canvas_only=False, flash=False)
+        scale = shown.shape[1] / viewer.window._qt_window.width()
+        at = hands.canvas.mapTo(viewer.window._qt_window, hands._on_canvas(y, x + 7))
+        row, column, half = (int(scale * each) for each in (at.y(), at.x(), PEN_SIDE / 2))
+        pictures.append(shown[row - half : row + half, column - half : column + half])
+
+    def draw(path: np.ndarray, *, positive: bool = True) -> None:
+        """Draw a line, and look before the mouse is let go."""
+        if hands.workspace.prompt_layers.positive != positive:
+            hands.key(Qt.Key.Key_T)
+        hands.take(hands.tab.buttons.tools["pen"])
+        hands.press_mouse(*path[0])
+        for place in path:
+            hands.move_mouse(*place)
+            QApplication.processEvents()
+            time.sleep(0.02)  # between two moves of a mouse, else the word at the cursor is older
+        look()
+        hands.release_mouse(*path[-1])
+        hands.idle()
+
+    draw(around)
+    draw(cap, positive=False)
+    draw(cap)
+    hands.key(Qt.Key.Key_Q)  # the other reading: an object of its own
+    look()
+    hands.key(Qt.Key.Key_Q)
+    draw(across, positive=False)
+    gap = np.full((pictures[0].shape[0], 6, pictures[0].shape[2]), 255, np.uint8)
+    write(np.concatenate([part for each in pictures for part in (each, gap)][:-1], axis=1), "pen")
+    hands.release()
+    viewer.close()
 
 
 def polarization() -> None:
@@ -639,7 +710,7 @@ def screens() -> None:
 
 PICTURED = (
     *(coins, states, restoring, unnoted, levels, channels),
-    *(everything, stack, volumes, side, folder, tracks, train, polarization, batch),
+    *(everything, pen, stack, volumes, side, folder, tracks, train, polarization, batch),
 )
 PICTURES = {each.__name__: each for each in PICTURED}
 

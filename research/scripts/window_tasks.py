@@ -45,6 +45,8 @@ GRAINS = "LZCu52_0005_jpg"
 """An image of copper particles: 212 of them."""
 FOLDER, FEW = 12, 65
 """Images of the folder; they have so many particles at most."""
+BOXES = 3
+"""At most, of the lesion: on planes where it is missing, until it is right."""
 Labels = NDArray[np.int32]
 
 
@@ -223,32 +225,49 @@ def biologist(person: Person) -> str:
 
 
 def radiologist(person: Person) -> str:
-    """A lesion by a box on an axial plane, through the others, looked at from three sides."""
-    from scipy.ndimage import label
+    """A lesion by boxes on axial planes, propagated, looked at from three sides after each.
+
+    It is the largest that fills half of its box: larger ones run together from several, and a box
+    around one is a box around the brain between its branches.
+    """
+    from scipy.ndimage import find_objects, label
 
     nibabel: Any = import_module("nibabel")
     shutil.copy(TUTORIALS / "ms-brain_FLAIR.nii.gz", "flair.nii.gz")
     lesions, _ = label(
         np.asarray(nibabel.load(TUTORIALS / "ms-brain_lesions.nii.gz").dataobj).T > 0
     )
-    lesion = lesions == np.bincount(lesions.ravel())[1:].argmax() + 1
+    masks = [lesions == each for each in range(1, lesions.max() + 1)]
+
+    def fills(mask: NDArray[np.bool_]) -> bool:
+        widest = mask[mask.sum((1, 2)).argmax()]
+        return bool(widest[find_objects(widest.astype(int))[0]].mean() > 0.5)
+
+    lesion = max(filter(fills, masks), key=np.count_nonzero)
     plane = int(lesion.sum((1, 2)).argmax())
-    person.know(lesion[plane].astype(np.int32))
     person.open(Path("flair.nii.gz"))
-    person.go_to(plane)
-    y0, x0, y1, x1 = person.knows.objects[1].box
     person.take("box")
-    corners = [person.layer.data_to_world((plane, *at))[-2:] for at in ((y0, x0), (y1, x1))]
-    person.box(*(value for corner in corners for value in corner))
-    person.push(person.tab.stack_panel.start)
-    roll = person.hands.viewer.window._qt_viewer.viewerButtons.rollDimsButton
-    for _ in range(3):
-        person.push(roll)
+    overlap = 0.0
+    for _ in range(BOXES):
+        person.know(lesion[plane].astype(np.int32))
+        person.go_to(plane)
+        y0, x0, y1, x1 = person.knows.objects[1].box
+        corners = [person.layer.data_to_world((plane, *at))[-2:] for at in ((y0, x0), (y1, x1))]
+        person.box(*(value for corner in corners for value in corner))
+        person.push(person.tab.stack_panel.start)
+        for _ in range(3):
+            person.push(person.hands.viewer.window._qt_viewer.viewerButtons.rollDimsButton)
+        assert person.hands.viewer.dims.displayed == (1, 2), "three rolls lead back"
+        shown = person.hands.mask
+        overlap = np.count_nonzero(shown & lesion) / np.count_nonzero(shown | lesion)
+        if overlap >= 0.75:
+            break
+        plane = int((lesion & ~shown).sum((1, 2)).argmax())
     person.key("C")
     person.save()
     found = np.asarray(person.hands.workspace.target().layer.data) > 0
-    overlap = np.count_nonzero(found & lesion) / np.count_nonzero(found | lesion)
-    return f"IoU of the volume {overlap:.2f}"
+    assert (found == shown).all(), "what was shown is written"
+    return f"the volume by {person.actions['boxes']} boxes, with an IoU of {overlap:.2f}"
 
 
 def pathologist(person: Person) -> str:

@@ -20,7 +20,13 @@ from napari_simmat.batch.outputs import write_result
 from napari_simmat.batch.plan import Plan, SegmentConfig, plan
 from napari_simmat.batch.run_plan import run_plan_job
 from napari_simmat.batch.segment_image import TaskOutcome
-from napari_simmat.batch.sharing import EXCLUSIVE, OTHER_SETTINGS, OTHER_VERSION, join_job
+from napari_simmat.batch.sharing import (
+    EXCLUSIVE,
+    OTHER_SETTINGS,
+    OTHER_VERSION,
+    Claim,
+    join_job,
+)
 from napari_simmat.batch.summary import ALL_OBJECTS, SUMMARY_TABLE
 from napari_simmat.engine.settings import Compute, Shard
 from napari_simmat.io.files import OutputError
@@ -133,6 +139,23 @@ def test_run_takes_over_from_one_that_was_canceled(data, tmp_path, written):
     together(second)
     assert sorted(written) == [f"{name}.tif" for name in NAMES]
     assert left_in(tmp_path / "out") == []
+
+
+def test_image_begun_by_a_killed_run_is_gone_on_with(data, tmp_path):
+    made = planned(data, tmp_path / "out")
+    killed, other = (finish(join_job(made, CONFIG)) for _ in range(2))
+    task = made.tasks[0]
+    begun_there = killed.take(task)
+    assert isinstance(begun_there, Claim)
+    assert not begun_there.resume
+    task.files.record.write_text("{}")
+    begun_there.give_back()  # as the system does with the locks of the dead
+    taken = other.take(task)
+    assert isinstance(taken, Claim)
+    assert taken.resume, "what is complete there is kept, the rest made anew, and nothing refused"
+    taken.give_back()
+    killed.leave()
+    other.leave()
 
 
 def test_run_with_other_settings_for_an_image_is_refused(data, tmp_path):

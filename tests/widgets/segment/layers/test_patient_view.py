@@ -88,6 +88,24 @@ def test_rolled_plane_is_put_upright():
     assert view.words(CORONAL) == "coronal plane, R on the left, S at the top"
 
 
+def test_three_rolls_show_three_planes_and_lead_back():
+    """A plane put upright is an odd order of the axes, from which rolls reach no even one."""
+    viewer = rolled((0, 1, 2))
+    view = PatientView(viewer)
+    planes = {frozenset((1, 2)): AXIAL, frozenset((0, 1)): SAGITTAL, frozenset((0, 2)): CORONAL}
+
+    def show(*_: object) -> None:
+        view.show(Geometry(planes[frozenset(viewer.dims.displayed)]))
+
+    viewer.dims.events.order.connect(show)
+    show()
+    for _ in range(2):
+        for order in ((2, 0, 1), (1, 0, 2), (0, 1, 2)):
+            viewer.dims.roll()
+            assert tuple(viewer.dims.order) == order
+            assert directions_of(viewer) == ("up", "left")
+
+
 def test_plane_that_is_transposed_is_named_as_seen():
     viewer = rolled((1, 0, 2))
     view = PatientView(viewer)

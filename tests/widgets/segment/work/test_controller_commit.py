@@ -34,6 +34,7 @@ def click_and_commit(window: Any) -> Gate:
 def test_commit_awaited_writes_the_plane_of_the_key(stack):
     truth = discs()[1]
     gate = click_and_commit(stack)
+    assert stack.status.text.endswith(", then commits"), "a commit that waits is seen"
     stack.viewer.dims.set_current_step(0, 2)  # where an object is open
     stack.qtbot.wait(50)
     gate.release()

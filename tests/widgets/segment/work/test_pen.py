@@ -1,15 +1,19 @@
 """The pen, by the mouse: what a line becomes, on a plane, beside objects, and what is shown."""
 
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QAbstractButton, QApplication
+from napari.components import ViewerModel
+from qtpy.QtCore import QEvent, QPointF, Qt
+from qtpy.QtGui import QMouseEvent
+from qtpy.QtWidgets import QAbstractButton, QApplication, QWidget
 
 from napari_simmat.engine.outlines import shape_mask
 from napari_simmat.widgets.segment.layers.pen_overlay import _Sheet
+from napari_simmat.widgets.segment.layers.pen_stroke import Stroke
 from tests.widgets.scenes import CENTERS, RADII, discs, gray, iou
 
 SHIFT = Qt.KeyboardModifier.ShiftModifier
@@ -58,6 +62,30 @@ def test_line_of_few_events_is_taken_to_its_release(ready):
     assert kinds(ready) == ["path"], "three sides of a square lead somewhere"
     *_, last = ready.workspace.session.prompts.outlines[0].vertices
     assert np.abs(np.subtract(last, (y + side, x - side + 1))).max() <= ready.precision
+
+
+def test_line_does_not_go_back_where_napari_is_late(qtbot):
+    canvas = QWidget()
+    canvas._vispy_canvas = None
+    qtbot.addWidget(canvas)
+    canvas.show()
+    qtbot.waitExposed(canvas)
+
+    def moved(x: float) -> QMouseEvent:
+        at, left = QPointF(x, 10), Qt.MouseButton.LeftButton
+        move, everywhere = QEvent.Type.MouseMove, canvas.mapToGlobal(at)
+        return QMouseEvent(move, at, everywhere, left, left, Qt.KeyboardModifier.NoModifier)
+
+    def told(kind: str, x: float) -> Any:
+        return SimpleNamespace(type=kind, pos=(x, 10), position=(10.0, x), native=moved(x))
+
+    stroke = Stroke(ViewerModel(), told("mouse_press", 10))
+    assert stroke.canvas is canvas
+    for x in (20, 30, 40):
+        QApplication.sendEvent(canvas, moved(x))
+    stroke.follow(told("mouse_move", 20))
+    assert stroke.path[:, 1].tolist() == [10, 20, 30, 40]
+    stroke.end()
 
 
 def test_outline_after_outline_makes_object_after_object(ready):

@@ -3,8 +3,9 @@
 napari shows the first row at the top and the first column on the left. An axial plane of NIfTI then
 has the patient's back at the top. Its camera can let rows count upward and columns to the left, in
 two dimensions without any change of what a click means. Rolled axes may show a plane lying on its
-side, its rows along the later axis: it is put upright when it comes into view. Who transposes it
-afterwards sees it so, and reads the sides as they are seen.
+side, its rows along the later axis: it is put upright when it comes into view, and the next roll
+goes on from the plane as napari had it, else two rolls would lead back and the third plane never
+come. Who transposes it afterwards sees it so, and reads the sides as they are seen.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from __future__ import annotations
 import re
 from typing import Any, Literal
 
+import numpy as np
 from napari import Viewer
+from napari.components import Dims
 
 from napari_simmat.widgets.placement import ImageGeometry
 
@@ -42,12 +45,16 @@ class PatientView:
         self._turned = False
         self._axes: frozenset[int] | None = None
         """The axes that are shown; None before an image of a patient, or in 3D."""
+        self._upright: tuple[tuple[int, ...], tuple[int, ...]] | None = None
+        """The order of axes that put a plane upright, and that of napari before; None for none."""
 
     def show(self, geometry: ImageGeometry | None) -> None:
         """Turn the canvas for an image in its current view; back for any other, and in 3D."""
         wanted = _USUAL
         plane = ""
         if geometry is not None and self._viewer.dims.ndisplay == 2:
+            if self._roll_on():
+                return  # the plane that came instead was shown by its own event
             plane = geometry.plane_name
             self._put_upright(plane)
             wanted = self._wanted(self._as_displayed(plane))
@@ -77,8 +84,20 @@ class PatientView:
         axes = frozenset(dims.displayed)
         is_new, self._axes = axes != self._axes, axes
         if plane and is_new and self._is_transposed and self.convention != "as stored":
-            *before, rows, columns = dims.order
-            dims.order = (*before, columns, rows)
+            *before, rows, columns = lying = tuple(dims.order)
+            self._upright = (*before, columns, rows), lying
+            dims.order = self._upright[0]
+
+    def _roll_on(self) -> bool:
+        """Whether axes rolled from a plane put upright were rolled from how it lay, instead."""
+        dims = self._viewer.dims
+        if self._upright is None or dims.order == self._upright[0]:
+            return False
+        (upright, lying), self._upright = self._upright, None
+        if dims.order != _rolled(dims, upright):
+            return False
+        dims.order = _rolled(dims, lying)
+        return True
 
     @property
     def _is_transposed(self) -> bool:
@@ -115,3 +134,11 @@ class PatientView:
         if left in (wanted_top, _OPPOSITE[wanted_top]):
             return _USUAL  # rows and columns are exchanged, which no turn of the canvas mends
         return "down" if top == wanted_top else "up", "right" if left == side else "left"
+
+
+def _rolled(dims: Dims, order: tuple[int, ...]) -> tuple[int, ...]:
+    """The order of axes after `Dims.roll`, which leaves axes of one plane where they are."""
+    axes = np.array(order)
+    moves = (np.array(dims.rollable) & (np.array(dims.nsteps) > 1))[axes]
+    axes[moves] = np.roll(axes[moves], 1)
+    return tuple(axes.tolist())

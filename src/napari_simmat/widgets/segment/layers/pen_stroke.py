@@ -1,6 +1,7 @@
 """The path of the mouse while a line is drawn: each event of Qt, and where it lies in the world.
 
-napari tells a tool of a move some tens of times a second; a fast hand goes far in between.
+napari tells a tool of a move some tens of times a second, and late: a fast hand goes far in
+between, and is elsewhere by then.
 """
 
 from __future__ import annotations
@@ -51,10 +52,15 @@ class Stroke(QObject):
             self.canvas.installEventFilter(self)
 
     def follow(self, event: Any) -> None:
-        """Take an event of napari's, which knows where in the world it is."""
+        """Take an event of napari's, which knows where in the world it is.
+
+        A move only says which place of the world lies where on the canvas, if Qt's events tell
+        where the mouse has been: it comes after later ones of those.
+        """
         at = np.array(event.position, dtype=float)[self._shown]
         self._anchor = np.array(event.pos, dtype=float)[:2], at
-        self._add(at)
+        if self.canvas is None or event.type != "mouse_move":
+            self._add(at)
 
     def end(self) -> None:
         """Stop following the mouse."""

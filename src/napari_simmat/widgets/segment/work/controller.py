@@ -47,6 +47,7 @@ from napari_simmat.widgets.status_line import Status
 
 NOTHING_TO_COMMIT = "There is nothing to commit: click on an object first."
 COMMITS_THEN = "All planes are committed once the objects are propagated."
+COMMITS_NEXT = "{work}, then commits"
 OPEN_THERE = "Nothing is open on this plane: go to {planes}, and press <key:commit> there."
 STILL_OPEN = "{image} still has uncommitted prompts."
 HAS_DRAFTS = "{image} still has {drafts}."
@@ -166,6 +167,7 @@ class SegmentController(QObject):
         # again, as after a change of view, when the same indices mean another plane.
         self._plane: Plane | None = None
         self._missed = ""  # what the next status begins with
+        self._progress = Status("working", "")
         self._large = large = LargePlane(inference, self)
         self.plane_status = PlaneStatus(workspace, inference, self.propagation, large)
         self.plane_status.encoding_declined.connect(large.decline)
@@ -175,7 +177,7 @@ class SegmentController(QObject):
         workspace.replayed.connect(self._on_replayed)
         workspace.prediction_wanted.connect(self.request)
         workspace.prediction_unwanted.connect(self.drop)
-        inference.progressed.connect(workspace.status)
+        inference.progressed.connect(self._on_progress)
         inference.predicted.connect(self._on_predicted)
         inference.failed.connect(self._on_failed)
         self.propagation.finished.connect(self._on_propagated)
@@ -402,6 +404,8 @@ class SegmentController(QObject):
         awaited = self.inference.request if self.inference.busy else None
         if awaited is None or awaited.plane != plane or awaited.state != state:
             self.request()
+        else:
+            self._on_progress(self._progress)
 
     def _commit_later(self, plane: Plane, state: PromptState) -> None:
         """Commit what was drawn since an earlier commit, which waits and goes first."""
@@ -586,6 +590,13 @@ class SegmentController(QObject):
             self._on_plane()
         elif commits and session.prompt_state.on(plane):
             self.request()  # for what was drawn since
+
+    def _on_progress(self, status: Status) -> None:
+        """Say what is under way, and that a commit follows if one waits."""
+        self._progress = status
+        if self.waiting.plane is not None:
+            status = replace(status, text=COMMITS_NEXT.format(work=status.text))
+        self.workspace.status.emit(status)
 
     def _on_failed(self, reason: str) -> None:
         self._stop_waiting()
