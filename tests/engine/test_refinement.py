@@ -98,11 +98,18 @@ def test_refine_remembers_and_changes_nothing(predictor, monkeypatch):
     one_by_one = [ask(refiner, predictor, Prompt(points=points[:n]))[0] for n in (1, 2, 3)]
     assert decoded == 3, "one for each click"
     [again] = ask(refiner, predictor, Prompt(points=points))
-    assert decoded == 4
+    assert decoded == 3
     [fresh] = ask(Refiner(), predictor, Prompt(points=points))
-    assert decoded == 7
+    assert decoded == 6
     assert np.array_equal(again.mask, one_by_one[-1].mask)
     assert np.array_equal(fresh.mask, again.mask)
+    others = [Prompt(box=(y, 5, y + 9, 25)) for y in (0, 10, 20)]
+    before = ask(refiner, predictor, *others, Prompt(points=points[:1]))
+    decoded = 0
+    [*after, clicked] = ask(refiner, predictor, *others, Prompt(points=points[:2]))
+    assert decoded == 1, "of four open objects that was predicted which was clicked"
+    assert after == before[:3]
+    assert np.array_equal(clicked.mask, one_by_one[1].mask)
 
 
 def disk(y: float, x: float, radius: float) -> Mask:

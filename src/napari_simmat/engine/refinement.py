@@ -94,6 +94,8 @@ class Refiner:
 
     def __init__(self) -> None:
         self._known: OrderedDict[Hashable, _PreviousMask] = OrderedDict()
+        self._last: dict[Hashable, Result] = {}
+        """Of the prompts that were predicted last: of many open objects a click changes one."""
 
     def refine(
         self, predictor: Predictor, prompts: Sequence[Prompt], subject: Hashable = ()
@@ -121,10 +123,17 @@ class Refiner:
         choices
             Where the user chose another of the candidates.
         """
+        chosen = choices or {}
+        made: dict[Hashable, Result] = {}
         results = []
         for prompt in prompts:
-            job = self._refine_one_job(predictor, prompt, subject, choices or {})
-            results.append((yield from job))
+            key = subject, prompt, tuple(chosen.get(step, 0) for step in prompt_steps(prompt))
+            result = self._last.get(key)
+            if result is None:
+                result = yield from self._refine_one_job(predictor, prompt, subject, chosen)
+            made[key] = result
+            results.append(result)
+        self._last = made
         return results
 
     def _refine_one_job(
