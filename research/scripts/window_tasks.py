@@ -41,8 +41,8 @@ FRAMES, FIELD, CELLS = 20, 256, 16
 """Of the time series: frames, side in pixels, and nuclei."""
 GONE = 10
 """The last frame of one nucleus; on the next another one comes to its place."""
-GRAINS = "LZCu52_0005_jpg"
-"""An image of copper particles: 212 of them."""
+GRAINS = "Picture_2_png"
+"""A micrograph of particles: 222 of them. Others of the source are mosaics of four."""
 FOLDER, FEW = 12, 65
 """Images of the folder; they have so many particles at most."""
 BOXES = 3
@@ -118,18 +118,18 @@ class Person(User):
         self._count("slider")
 
     def begin(self, label: int) -> None:
-        """Draw a box around an object or, with the pen, a line where that takes less time."""
+        """Draw a box around an object or, with the pen, its outline."""
         from simmat_research.strokes import outline_of
-        from simmat_research.user_time import BOX, LINE, PER_PIXEL
 
+        if not self.has_pen:
+            super().begin(label)
+            return
+        self.take("pen")
+        if not self.hands.workspace.prompt_layers.positive:
+            self.key("T")  # after a negative click
         line = outline_of(self.knows.labels == label, label).line
         steps = np.linalg.norm(np.diff(line, axis=0), axis=1)
-        length = float(steps.sum() * self.hands.viewer.scene.camera.zoom)
-        if self.has_pen and LINE + PER_PIXEL * length < BOX:
-            self.take("pen")
-            self.draw(line, length)
-        else:
-            super().begin(label)
+        self.draw(line, float(steps.sum() * self.hands.viewer.scene.camera.zoom))
 
     def draw(self, line: NDArray[np.float64], length: float) -> None:
         """Draw a line (N, 2) of so many pixels of the screen."""
@@ -291,7 +291,7 @@ def pathologist(person: Person) -> str:
 
 
 def materials(person: Person) -> str:
-    """212 particles by drafts and the pen."""
+    """222 particles by drafts, and by the pen those that are missing."""
     shutil.copy(DATA / "real" / "nanoshapes" / f"{GRAINS}.jpg", "grains.jpg")
     person.know(particles(GRAINS))
     person.open(Path("grains.jpg"))

@@ -27,11 +27,11 @@ def test_label_index_follows_every_edit():
         undone = patch.revert(labels)
         index.note(undone)
     assert index == LabelIndex.of(labels)
-    assert index.largest == 4
+    assert index.highest == 4
 
 
 def test_label_index_of_nothing_is_empty():
     index = LabelIndex.of(np.zeros((5, 6), dtype=np.uint8))
     assert len(index) == 0
-    assert index.largest == 0
+    assert index.highest == 0
     assert index.mask(np.zeros((5, 6)), 1) is None

@@ -6,7 +6,7 @@ loss and IoU of each of 20 training steps, and each tensor of the checkpoints. E
 rounded in another order, so each label has an IoU above 0.99 with the recorded one, numbers agree
 within 2 % (or 0.02), and everything else is equal; hashes are not looked at.
 
-``python -m tests.golden.record commands`` records, where a change is meant;
+``python -m tests.golden.record`` records, where a change is meant;
 ``python -m tests.golden.compare OLD NEW`` compares two working trees on any one machine.
 """
 

@@ -163,7 +163,7 @@ class ObjectRegister:
     @property
     def next_label(self) -> int:
         """The first number above all that are or were in use."""
-        return max(self.index.largest, *self.entries, 0) + 1
+        return max(self.index.highest, *self.entries, 0) + 1
 
     def apply(self, edit: LayerEdit, *, back: bool = False) -> None:
         """Update the entries for an edit that was made, or taken back."""

@@ -114,9 +114,9 @@ class LabelEditor:
         index = self.register.index
         if not index:
             return None
-        low, high = index.box(index.largest)
+        low, high = index.box(index.highest)
         stacked = order[:-2] or range(len(low) - 2)
-        return index.size(index.largest) / math.prod(high[axis] - low[axis] for axis in stacked)
+        return index.size(index.highest) / math.prod(high[axis] - low[axis] for axis in stacked)
 
     def recount(self) -> bool:
         """Count all objects again, and drop the entries of those that are gone.

@@ -62,8 +62,8 @@ class LabelIndex:
     __hash__ = None  # type: ignore[assignment]
 
     @property
-    def largest(self) -> int:
-        """The largest label; 0 if there is none."""
+    def highest(self) -> int:
+        """The highest label; 0 if there is none."""
         return max(self._present, default=0)
 
     def sizes(self) -> dict[int, int]:

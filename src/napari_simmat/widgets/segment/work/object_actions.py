@@ -48,7 +48,6 @@ SELECTED = (
     "a new object there."
 )
 SELECTED_MANY = "Objects {labels} are selected: <key:merge> merges them."
-"""Key of an objects layer's metadata: of each propagated object, the planes worth a look."""
 COMMITTED = "Committed to {layer}: {objects}."
 COMMITTED_AS = "Committed to {layer}: {objects} as {category}."
 LEFT_OPEN = (
